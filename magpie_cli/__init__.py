@@ -1,0 +1,1 @@
+"""Turns pairs of personas into multi-turn dialogues, one JSON line each."""

@@ -1,0 +1,193 @@
+"""The commands: flags -> settings -> one call -> one rendered answer and an exit code.
+
+Only typer is imported here; what a command needs, it imports when it runs.
+"""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from magpie_cli.errors import MagpieError
+from magpie_cli.settings import LogFormat, ProgressMode, Settings
+
+# Typer's own Rich help would cost more than all else that --help does.
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Turn pairs of personas into multi-turn dialogues, one JSON line each.",
+    epilog="Exit codes: 0 all made, 1 could not go on, 2 usage, 3 some pairs failed, "
+    "75 not finished (run the same command again).",
+)
+
+
+def main() -> None:
+    """The `magpie` command."""
+    try:
+        app()
+    except MagpieError as error:
+        from magpie_cli.display.text import error_text
+
+        typer.echo(error_text(error), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        import signal
+
+        from magpie_cli.shutdown import die_by
+
+        die_by(signal.SIGINT)
+
+
+def _engines(incomplete: str) -> list[str]:
+    from magpie_cli.engines import ENGINES
+
+    return [name for name in ENGINES if name.startswith(incomplete)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"magpie {version('magpie-cli')}")
+        raise typer.Exit
+
+
+def _option(*names: str, **rest: Any) -> Any:  # noqa: ANN401 - as typer.Option has it
+    """An option whose environment twin is MAGPIE_ and its long name."""
+    twin = "MAGPIE_" + names[0].removeprefix("--").upper().replace("-", "_")
+    return typer.Option(*names, envvar=twin, show_envvar=False, **rest)
+
+
+@app.callback()
+def magpie(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Run before every command."""
+
+
+@app.command(
+    epilog="Every option can be set in the environment as MAGPIE_ and its long name "
+    "(MAGPIE_TURNS=3); an option given here beats it."
+)
+def generate(
+    input: Annotated[str, typer.Argument(help="Pairs, one JSON object a line; - is stdin.")],
+    output: Annotated[
+        str, _option("--output", "-o", help="Where rows go; - is stdout. Run again to go on.")
+    ] = "-",
+    turns: Annotated[
+        int, _option("--turns", "-t", min=1, help="Turns a dialogue: a question and its answer.")
+    ] = 1,
+    model: Annotated[
+        str | None, _option("--model", "-m", help="The LLM's name. [default: the only one there]")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        _option("--engine", autocompletion=_engines, help="See magpie doctor for all of them."),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        _option("--base-url", help="An OpenAI-compatible server; its key: MAGPIE_API_KEY."),
+    ] = None,
+    concurrency: Annotated[
+        int, _option("--concurrency", "-j", min=1, help="Dialogues in flight.")
+    ] = 8,
+    samples: Annotated[int, _option("--samples", "-n", min=1, help="Dialogues a pair.")] = 1,
+    seed: Annotated[int | None, _option("--seed", help="Sent with every request, varied.")] = None,
+    temperature: Annotated[
+        float | None, _option("--temperature", min=0, help="[default: the server's]")
+    ] = None,
+    top_p: Annotated[
+        float | None, _option("--top-p", min=0, max=1, help="[default: the server's]")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, _option("--max-tokens", min=1, help="An utterance. [default: the server's]")
+    ] = None,
+    limit: Annotated[
+        int | None, _option("--limit", min=1, help="Make at most so many dialogues now.")
+    ] = None,
+    timeout: Annotated[
+        float, _option("--timeout", min=0.001, help="Seconds for one request.")
+    ] = 600,
+    strict: Annotated[
+        bool, _option("--strict", help="Stop before the first request if any line is bad.")
+    ] = False,
+    failures: Annotated[
+        str | None, _option("--failures", help="Where failures go. [default: OUT.failures.jsonl]")
+    ] = None,
+    fresh: Annotated[
+        bool, _option("--fresh", help="Set an old output aside, as OUT.1, and begin anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, _option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
+    ] = False,
+    quiet: Annotated[bool, _option("--quiet", "-q", help="Say nothing on success.")] = False,
+    progress: Annotated[
+        ProgressMode, _option("--progress", help="auto: a bar on a terminal, else a log.")
+    ] = "auto",
+    log_format: Annotated[
+        LogFormat, _option("--log-format", help="json: one object an event on stderr.")
+    ] = "text",
+    echo_delay: Annotated[
+        float, _option("--echo-delay", min=0, help="Engine echo: seconds a request takes.")
+    ] = 0,
+    echo_failure_rate: Annotated[
+        float, _option("--echo-failure-rate", min=0, max=1, help="Engine echo: share that fails.")
+    ] = 0,
+) -> None:
+    """Make a dialogue for every pair of INPUT.
+
+    The same command again makes only what is missing.
+    """
+    settings = Settings(**locals())  # the parameters are its fields, by name
+    if settings.dry_run:
+        from magpie_cli.preview import preview
+
+        _print(preview(settings).text())
+        return
+    from magpie_cli.generate import generate as make
+    from magpie_cli.shutdown import die_by
+
+    summary = make(settings)
+    if summary.stopped_by:
+        die_by(summary.stopped_by)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
+    failures: Annotated[
+        str | None, _option("--failures", help="If generate was given one.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say how many dialogues of OUT are done, failed and left; also during a run."""
+    from magpie_cli.status import status as look
+
+    answer = look(output, failures)
+    _print_json(answer) if json else _print(answer.text())
+
+
+@app.command()
+def doctor(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Say of each engine whether it is ready, and what it lacks."""
+    from magpie_cli.doctor import doctor as examine
+    from magpie_cli.doctor import text
+
+    checkups = examine()
+    _print_json(checkups) if json else _print(text(checkups))
+
+
+def _print(text: str) -> None:
+    from magpie_cli.display.text import safe
+
+    typer.echo(safe(text))
+
+
+def _print_json(value: object) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,70 @@
+"""A Rich bar for a terminal."""
+
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+from magpie_cli.display.text import TextLog
+from magpie_cli.summary import Summary
+from magpie_cli.tally import Tally
+
+BAR_SECONDS = 0.25
+
+
+class Bar(TextLog):
+    """A Rich bar that is drawn at most four times a second; lines go above it."""
+
+    def __init__(self, tally: Tally, stream: TextIO, *, keeps_failures: bool) -> None:
+        super().__init__(tally, stream, keeps_failures=keeps_failures)
+        self.interval = BAR_SECONDS
+        self._progress: Progress | None = None
+
+    def start(self, sentence: str, facts: dict[str, object]) -> None:
+        """The sentence, then the bar."""
+        super().start(sentence, facts)
+        self._progress = Progress(
+            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[facts]}", markup=False),
+            console=Console(file=self._stream),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._progress.add_task("", facts="")
+        self.tick()
+        self._progress.start()
+
+    def tick(self) -> None:
+        """Draw it."""
+        if self._progress:
+            tally = self._tally
+            facts = f"{tally.rate:,.1f}/s, {tally.in_flight:,} in flight, {tally.failed:,} failed"
+            facts += f", {tally.tokens:,} tokens" if tally.tokens else ""
+            facts += f", {tally.retries:,} retries" if tally.retries else ""
+            self._progress.update(self._task, completed=tally.seen, total=tally.total, facts=facts)
+            self._progress.refresh()
+
+    def end(self, summary: Summary) -> None:
+        """Take the bar down and say how it went."""
+        if self._progress:
+            self.tick()
+            self._progress.stop()
+            self._progress = None
+        super().end(summary)
+
+    def _write(self, text: str) -> None:
+        if self._progress:
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            super()._write(text)

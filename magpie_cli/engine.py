@@ -1,0 +1,148 @@
+"""The two seams of the house: where a dialogue comes from, and where one completion comes from.
+
+An engine speaks its protocol and says what each of its errors means; what to do about it is decided
+above (pace.py, run.py), which never read an error's text:
+
+EngineError
+├── Transient       try again: connection lost, timeout, 5xx, cut or invalid JSON, empty reply
+├── Throttled       try again, slower; does not use up an attempt: 429, 503 with Retry-After
+├── PairRefused     this pair cannot be done: 400, 413, 422, content filter, context too long
+└── EngineRefused   no pair can be done: 401, 402, 403, unknown model; no pair is marked failed
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypedDict, runtime_checkable
+
+from magpie_cli.errors import MagpieError
+from magpie_cli.records import Dialogue, PersonaPair, Usage
+
+
+class EngineError(MagpieError):
+    """`kind` is a short stable word for the failures file; `attempts` counts the tries."""
+
+    def __init__(self, kind: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.attempts = 1
+
+
+class Transient(EngineError):  # noqa: N818 - named for what it means, here and below
+    """Worth another try."""
+
+
+class Throttled(EngineError):  # noqa: N818
+    """The server asks for patience: `retry_after` in seconds, None where it gave no time."""
+
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(kind, message)
+        self.retry_after = retry_after
+
+
+class PairRefused(EngineError):  # noqa: N818
+    """The pair will never pass; others may."""
+
+
+class EngineRefused(EngineError):  # noqa: N818
+    """Nothing will pass until a person changes something."""
+
+
+class Message(TypedDict):
+    """One entry of an OpenAI-style message list."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample one completion; None leaves it to the server. `max_tokens` is per utterance."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer. `text` is stripped and never empty; `finish_reason` as the server named it."""
+
+    text: str
+    finish_reason: str | None
+    usage: Usage
+
+
+def ignore_utterance(text: str, usage: Usage) -> None:
+    """For a request whose progress nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueRequest:
+    """One dialogue to make.
+
+    `id` names the record. `seed` is this dialogue's own, None for none. `utterances` are those that
+    an earlier run already has. `on_utterance` is called with each new one and what it took.
+    """
+
+    id: str
+    pair: PersonaPair
+    num_turns: int
+    seed: int | None = None
+    utterances: tuple[str, ...] = ()
+    on_utterance: Callable[[str, Usage], None] = ignore_utterance
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """What `magpie doctor` says of an engine, and the module that opens it.
+
+    `credential` names an environment variable, `required` whether the engine needs it. `start` is
+    what to type when nothing answers.
+    """
+
+    name: str
+    module: str
+    what: str
+    base_url: str | None = None
+    credential: str | None = None
+    required: bool = False
+    start: str | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Where dialogues come from."""
+
+    @property
+    def name(self) -> str:
+        """As the user types it after --engine."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The LLM's name."""
+        ...
+
+    async def dialogue(self, request: DialogueRequest) -> Dialogue:
+        """The whole dialogue. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """Where one completion comes from."""
+
+    @property
+    def name(self) -> str:
+        """As the user types it after --engine."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The LLM's name."""
+        ...
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The assistant's next message. Raises EngineError; Transient where it would be empty."""
+        ...

@@ -1,0 +1,94 @@
+"""What an HTTP answer means for a pair: status and headers -> one of the four engine errors. Pure.
+
+Status codes: RFC 9110 section 15, RFC 6585 section 4 (429). Retry-After: RFC 9110 section 10.2.3.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+import orjson
+
+from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
+
+MESSAGE_SHOWN = 300  # characters of a server's own words
+
+_TRANSIENT = frozenset({408, 409, 425})
+_PAIR = frozenset({400, 413, 422})
+
+
+class ServerWords(NamedTuple):
+    """What a server says of its error: a sentence for people, a code for programs."""
+
+    message: str
+    code: str
+
+
+def classify(status: int, words: ServerWords, headers: Mapping[str, str], url: str) -> EngineError:
+    """The error of an answer with `status`."""
+    kind = f"http_{status}"
+    text = f"{url} answered {status}" + (f": {words.message}" if words.message else "")
+    wait = retry_after(headers.get("Retry-After"))
+    if status == 429 and words.code == "insufficient_quota":  # OpenAI's: waiting does not help
+        return EngineRefused(kind, text, "the account's quota is used up: top it up")
+    if status == 429 or (status == 503 and wait is not None):
+        return Throttled(kind, text, wait)
+    if status >= 500 or status in _TRANSIENT:
+        return Transient(kind, text)
+    if status in _PAIR:
+        return PairRefused(kind, text)
+    return EngineRefused(kind, text, _hint(status, headers))
+
+
+def error_in_reply(reply: bytes, url: str) -> EngineError:
+    """The error in a body with status 200; its `code` may be the status that it should have had."""
+    words = server_words(reply)
+    if words.code.isdecimal() and 400 <= int(words.code) <= 599:
+        return classify(int(words.code), words, {}, url)
+    return Transient("error_in_reply", f"{url} answered 200 with an error: {words.message}")
+
+
+def server_words(reply: bytes) -> ServerWords:
+    """From `{"error": {"message": ..., "code": ...}}`, its common variants, or plain text."""
+    try:
+        answer = orjson.loads(reply)
+    except orjson.JSONDecodeError:
+        return ServerWords(_one_line(reply[: 4 * MESSAGE_SHOWN].decode("utf-8", "replace")), "")
+    error = answer.get("error", answer) if isinstance(answer, dict) else answer
+    if not isinstance(error, dict):
+        return ServerWords(_one_line(str(error)), "")
+    message = error.get("message") or error.get("detail") or orjson.dumps(error).decode()
+    return ServerWords(_one_line(str(message)), str(error.get("code", "")))
+
+
+def retry_after(value: str | None, now: float | None = None) -> float | None:
+    """Seconds from now, from a number or an HTTP date; None where it is neither.
+
+    `now` is the time in seconds since the epoch.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - (now or time.time())
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MESSAGE_SHOWN]
+
+
+def _hint(status: int, headers: Mapping[str, str]) -> str:
+    if status in (401, 403):
+        return "the key is wrong or lacks rights; magpie doctor names the variable it comes from"
+    if status == 402:
+        return "the account has no credit: top it up"
+    if 300 <= status < 400:
+        return f"it redirects to {headers.get('Location', 'another address')}: --base-url that"
+    return "check --base-url (it usually ends in /v1) and --model"

@@ -1,0 +1,269 @@
+"""Any server that speaks OpenAI's chat completions, over aiohttp; presets are rows of the table.
+
+Protocol: https://platform.openai.com/docs/api-reference/chat . One POST a completion, no streaming:
+one body costs a fraction of the processor time of its chunks.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import orjson
+
+from magpie_cli.engine import (
+    Completion,
+    EngineError,
+    EngineRefused,
+    EngineRow,
+    Message,
+    PairRefused,
+    Sampling,
+    Transient,
+)
+from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
+from magpie_cli.errors import MagpieError, UsageError
+from magpie_cli.records import Usage
+from magpie_cli.settings import Settings
+
+CONNECT_TIMEOUT = 5.0  # seconds, as all below
+SILENCE_TIMEOUT = 120.0
+LISTING_TIMEOUT = 10.0
+MAX_REPLY_BYTES = 8 * 1024 * 1024
+MODELS_SHOWN = 20
+OWN_KEY = "MAGPIE_API_KEY"
+
+_NO_LISTING = ("http_404", "http_405")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@asynccontextmanager
+async def connect(
+    row: EngineRow, settings: Settings, environment: Mapping[str, str] = os.environ
+) -> AsyncIterator["OpenAIModel"]:
+    """A model of the server that the preset or --base-url names.
+
+    Raises UsageError for a bad URL, a lacking key or an unknown model; MagpieError where nothing
+    answers; EngineRefused where the key is not accepted.
+    """
+    base_url = _checked_url(settings.base_url or row.base_url or "")
+    key = find_key(row, base_url, environment)
+    timeout = aiohttp.ClientTimeout(
+        total=settings.timeout,
+        sock_connect=CONNECT_TIMEOUT,
+        sock_read=min(SILENCE_TIMEOUT, settings.timeout),
+    )
+    async with aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=timeout,
+        proxy=_proxy(base_url),
+    ) as session:
+        server = _Server(session, base_url, key)
+        model = await _choose_model(server, row, settings.model)
+        yield OpenAIModel(row, model, server)
+
+
+def find_key(row: EngineRow, base_url: str, environment: Mapping[str, str]) -> str | None:
+    """The key to send to `base_url`, None for none.
+
+    A preset's key goes to the preset's own address alone; MAGPIE_API_KEY goes wherever --base-url
+    points. Raises UsageError where the key lacks, or would travel unencrypted.
+    """
+    own_address = base_url == (row.base_url or "").rstrip("/")
+    key = environment.get(OWN_KEY)
+    if not key and own_address and row.credential:
+        key = environment.get(row.credential)
+        if not key and row.required:
+            raise UsageError(
+                f"the {row.name} engine needs a key, and {row.credential} is not set",
+                f"export {row.credential}=...",
+            )
+    url = urlsplit(base_url)
+    if key and url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise UsageError(
+            f"{base_url} is not encrypted, and a key is set for it",
+            f"use https://, or unset {OWN_KEY}",
+        )
+    return key
+
+
+class OpenAIModel:
+    """A ChatModel of one server and one model name."""
+
+    def __init__(self, row: EngineRow, model: str, server: "_Server") -> None:
+        self.name = row.name
+        self.model = model
+        self._server = server
+        # OpenAI's newer models refuse `max_tokens`; every other server knows only that name.
+        self._max_tokens = "max_completion_tokens" if row.name == "openai" else "max_tokens"
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """One POST. Raises EngineError."""
+        options = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self._max_tokens: sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        body: dict[str, object] = {"model": self.model, "messages": messages}
+        body.update((key, value) for key, value in options.items() if value is not None)
+        return _completion(await self._server.ask("POST", "/chat/completions", body))
+
+
+class _Server:
+    """One base URL: asks it, and says what went wrong in words that never hold the key."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, key: str | None) -> None:
+        self.base_url = base_url
+        self._session = session
+        self._key = key
+
+    async def ask(
+        self, method: str, path: str, body: object = None, seconds: float | None = None
+    ) -> dict[str, Any]:
+        """The JSON object that it answers with. Raises EngineError."""
+        url = self.base_url + path
+        options: dict[str, Any] = {"data": orjson.dumps(body)} if body else {}
+        if seconds:
+            options["timeout"] = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
+        try:
+            async with self._session.request(
+                method,
+                url,
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
+                **options,
+            ) as response:
+                reply = self._without_key(await _read(response))
+                if response.status != 200:
+                    raise classify(response.status, server_words(reply), response.headers, url)
+        except TimeoutError as error:
+            raise Transient("timeout", f"no answer in time from {url}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient("connection", f"{url}: {error}") from error
+        return _json_object(reply, url)
+
+    def _without_key(self, reply: bytes) -> bytes:
+        """Some servers quote the key that they refuse; it must not reach a file or a screen."""
+        return reply.replace(self._key.encode(), b"***") if self._key else reply
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, up to MAX_REPLY_BYTES: a server gone mad must not fill the memory."""
+    chunks = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            response.close()
+            raise Transient("reply_too_large", f"a reply of more than {MAX_REPLY_BYTES:,} bytes")
+    return b"".join(chunks)
+
+
+def _json_object(reply: bytes, url: str) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(reply)
+    except orjson.JSONDecodeError as error:
+        raise Transient("bad_reply", f"{url} answered with invalid JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise Transient("bad_reply", f"{url} answered with a JSON {type(answer).__name__}")
+    if answer.get("error"):  # some servers send their errors with status 200
+        raise error_in_reply(reply, url)
+    return answer
+
+
+def _completion(answer: dict[str, Any]) -> Completion:
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
+        finish_reason = choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise Transient("bad_reply", "the answer has no choices[0].message.content") from error
+    if finish_reason == "content_filter":
+        raise PairRefused("content_filter", "the server's content filter stopped the answer")
+    if text is not None and not isinstance(text, str):
+        raise Transient("bad_reply", f"the answer's content is a {type(text).__name__}")
+    if not text or not text.strip():
+        raise Transient("empty_reply", f"an empty answer (finish_reason {finish_reason!r})")
+    return Completion(text.strip(), finish_reason, _usage(answer.get("usage")))
+
+
+def _usage(usage: object) -> Usage:
+    counts = usage if isinstance(usage, dict) else {}
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    return Usage(
+        prompt if isinstance(prompt, int) else None,
+        completion if isinstance(completion, int) else None,
+    )
+
+
+async def _choose_model(server: _Server, row: EngineRow, asked: str | None) -> str:
+    """`asked` if the server has it, or the only one it has. Raises UsageError with the list."""
+    try:
+        listed = _names(await server.ask("GET", "/models", seconds=LISTING_TIMEOUT))
+    except EngineRefused as error:
+        if error.kind not in _NO_LISTING:
+            raise
+        listed = []
+    except Transient as error:
+        if error.kind in ("connection", "timeout"):
+            start = f"start it with {row.start}, or " if row.start else ""
+            raise MagpieError(
+                f"nothing answers at {server.base_url}: {error.message}",
+                f"{start}check --base-url; magpie doctor shows every engine",
+            ) from error
+        listed = []
+    except EngineError:
+        listed = []
+    if asked is None:
+        if len(listed) == 1:
+            return listed[0]
+        raise UsageError(f"{server.base_url}: which model?", _model_hint(listed, ""))
+    if listed and asked not in listed and f"{asked}:latest" not in listed:
+        raise UsageError(f"{server.base_url} has no model {asked!r}", _model_hint(listed, asked))
+    return asked
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    entries = answer.get("data")
+    return [
+        entry["id"]
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+    ]
+
+
+def _model_hint(listed: list[str], asked: str) -> str:
+    if not listed:
+        return "it lists none: name one with --model"
+    shown = listed
+    if len(listed) > MODELS_SHOWN:
+        shown = get_close_matches(asked, listed, n=MODELS_SHOWN, cutoff=0.4) or sorted(listed)
+    more = len(listed) - len(shown[:MODELS_SHOWN])
+    names = ", ".join(shown[:MODELS_SHOWN]) + (f" and {more} more" if more else "")
+    return f"--model with one of: {names}"
+
+
+def _checked_url(base_url: str) -> str:
+    url = urlsplit(base_url)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username:
+        raise UsageError(
+            f"--base-url {base_url!r} is not an http or https address",
+            "--base-url http://localhost:8000/v1",
+        )
+    return base_url.rstrip("/")
+
+
+def _proxy(base_url: str) -> str | None:
+    """HTTPS_PROXY and its kin, read once: aiohttp would look them up at every request."""
+    url = urlsplit(base_url)
+    if proxy_bypass(url.hostname or ""):
+        return None
+    return getproxies().get(url.scheme)

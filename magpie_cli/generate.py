@@ -1,0 +1,154 @@
+"""`magpie generate`: an input, an engine, a store and a display, put together for one run."""
+
+import asyncio
+from dataclasses import dataclass
+from signal import SIGPIPE, Signals
+
+from magpie_cli.display import Display, open_display, ticking
+from magpie_cli.engine import Engine, EngineError
+from magpie_cli.engines import choose_engine, open_engine
+from magpie_cli.errors import MagpieError, OutputClosed, UsageError
+from magpie_cli.feed import FileFeed, PipeFeed
+from magpie_cli.lines import input_name
+from magpie_cli.pace import Pace
+from magpie_cli.plan import Plan
+from magpie_cli.prompts import own_prompts
+from magpie_cli.run import run
+from magpie_cli.settings import Settings
+from magpie_cli.shutdown import Shutdown
+from magpie_cli.source import Source, open_source
+from magpie_cli.store import OutputPaths, Store, check_output, is_stream, open_store
+from magpie_cli.summary import Summary, count
+from magpie_cli.tally import Tally
+
+
+def generate(settings: Settings) -> Summary:
+    """Make every dialogue that is not there yet, and show how it goes.
+
+    Whatever ended it, an error or a signal, stands in the summary.
+    """
+    tally = Tally()
+    display = open_display(settings, tally)
+    try:
+        check_output(settings.output, settings.failures, settings.input)
+        engine, why = choose_engine(settings)
+        # Before the event loop, so that Ctrl-C works while nobody writes to the pipe.
+        with open_source(settings.input, strict=settings.strict) as source:
+            job = _Job(settings, source, engine, why, tally, display)
+            summary = asyncio.run(job.work())
+    except OutputClosed:
+        summary = _summary(settings, tally, stopped_by=SIGPIPE)
+    except MagpieError as error:
+        summary = _summary(settings, tally, error=error)
+    display.end(summary)
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run, with its input open. `engine` is a name, `why` the reason for it."""
+
+    settings: Settings
+    source: Source
+    engine: str
+    why: str
+    tally: Tally
+    display: Display
+
+    async def work(self) -> Summary:
+        """Run until the input, a signal or an error ends it."""
+        async with Shutdown() as stop:
+            stop.listeners.append(self.display.stopping)
+            finished = False
+            try:
+                finished = await self._work(stop)
+            except asyncio.CancelledError:
+                if stop.signal is None:
+                    raise
+            return _summary(
+                self.settings,
+                self.tally,
+                finished=finished,
+                stopped_by=stop.signal,
+                error=stop.error,
+            )
+
+    async def _work(self, stop: Shutdown) -> bool:
+        """Whether every pair has its outcome at the end."""
+        prompts = own_prompts()
+        if self.source.lines is not None:
+            self.tally.total = self.source.lines * self.settings.samples
+        async with open_engine(self.engine, self.settings, prompts, Pace(self._on_retry)) as engine:
+            identity = self.settings.identity(engine.name, engine.model, prompts.digest())
+            with open_store(
+                self.settings.output,
+                self.settings.failures,
+                identity,
+                expected=self.tally.total,
+                fresh=self.settings.fresh,
+            ) as store:
+                self._start(engine)
+                return await self._fill(engine, store, stop)
+
+    async def _fill(self, engine: Engine, store: Store, stop: Shutdown) -> bool:
+        plan = Plan(self.source.pairs(), self.settings, store.done, self.tally)
+        feed = FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
+        with ticking(self.display):
+            await run(
+                feed,
+                engine,
+                store,
+                concurrency=self.settings.concurrency,
+                tally=self.tally,
+                on_failure=self.display.failed,
+                stop=stop,
+            )
+        finished = plan.exhausted and self.tally.seen == plan.expected
+        if finished:
+            if not plan.expected:
+                raise UsageError(f"{input_name(self.source.path)} has blank lines only")
+            self.tally.total = plan.expected
+            store.finish(plan.expected)
+        return finished
+
+    def _on_retry(self, error: EngineError, delay: float) -> None:
+        self.tally.retries += 1
+        self.tally.last_retry = error.kind
+        self.display.retrying(error, delay)
+
+    def _start(self, engine: Engine) -> None:
+        """The first line on stderr, and the same as facts."""
+        settings, lines = self.settings, self.source.lines
+        much = "" if lines is None else f"{count(lines, 'line')} of "
+        sentence = (
+            f"engine {engine.name} ({self.why}), model {engine.model}: "
+            f"{much}{input_name(settings.input)}"
+            + (f" x {settings.samples} samples" if settings.samples > 1 else "")
+            + (f" -> {settings.output}" if settings.output != "-" else "")
+        )
+        self.display.start(
+            sentence,
+            {
+                "engine": engine.name,
+                "model": engine.model,
+                "why": self.why,
+                "input": settings.input,
+                "output": settings.output,
+                "lines": lines,
+                "samples": settings.samples,
+            },
+        )
+
+
+def _summary(
+    settings: Settings,
+    tally: Tally,
+    *,
+    finished: bool = False,
+    stopped_by: Signals | None = None,
+    error: MagpieError | None = None,
+) -> Summary:
+    failures = settings.failures
+    if failures is None and not is_stream(settings.output):
+        failures = str(OutputPaths.of(settings.output).failures)
+    return Summary(tally, settings.output, failures, finished, stopped_by, error)

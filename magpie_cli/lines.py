@@ -1,0 +1,143 @@
+"""The lines of an input: a file or standard input, plain, gzip or Zstandard, read by bytes.
+
+Lines end at a newline byte alone (`str.splitlines` would also split at U+2028 inside a persona). A
+UTF-8 byte order mark, CRLF and a last line without newline are fine; gzip and Zstandard are
+recognised by their first bytes (RFC 1952, RFC 8878).
+"""
+
+import hashlib
+import io
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from magpie_cli.errors import MagpieError, UsageError
+
+MAX_LINE_BYTES = 1024 * 1024
+BYTES_KEPT = 2000  # of an over-long line, for its failure
+
+_BOM = b"\xef\xbb\xbf"
+_HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_persona": "a baker"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its end, counted from 1.
+
+    Of a line over MAX_LINE_BYTES, `text` is only the beginning and `long_digest` the first 16 hex
+    digits of sha256 over all of it.
+    """
+
+    number: int
+    text: bytes
+    long_digest: str | None = None
+
+    def digest(self) -> str:
+        """First 16 hex digits of sha256 over the whole line."""
+        return self.long_digest or hashlib.sha256(self.text).hexdigest()[:16]
+
+
+def open_input(path: str) -> io.BufferedReader:
+    """The uncompressed bytes of `path`, `-` being standard input.
+
+    Raises UsageError where it is missing, a folder, empty, UTF-16 or one JSON array.
+    """
+    raw = _open(path)
+    try:
+        stream = _uncompressed(raw)
+        head = stream.peek(64)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{input_name(path)} cannot be read: {error}") from error
+    if not head:
+        raise UsageError(f"{input_name(path)} is empty", _HINT)
+    _refuse_other_formats(head, path)
+    return stream
+
+
+def read_lines(stream: BinaryIO, path: str) -> Iterator[Line]:
+    """Each line that is not blank. Raises MagpieError where the stream breaks off."""
+    number = 0
+    try:
+        while text := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if number == 1:
+                text = text.removeprefix(_BOM)
+            if len(text) > MAX_LINE_BYTES and not text.endswith(b"\n"):
+                yield Line(number, text[:BYTES_KEPT], _skip_line(stream, text))
+            elif text := text.strip(b" \t\r\n"):
+                yield Line(number, text)
+    except (OSError, EOFError, zlib.error) as error:
+        raise MagpieError(
+            f"{input_name(path)} breaks off after line {number}: {error}",
+            "mend it and run the same command again; what is done stays done",
+        ) from error
+
+
+def is_pipe(path: str) -> bool:
+    """Whether `path` can only be read once, and reading it may wait for whoever writes it."""
+    return path == "-" or not stat.S_ISREG(Path(path).stat().st_mode)
+
+
+def input_name(path: str) -> str:
+    """What a person calls `path`."""
+    return "standard input" if path == "-" else path
+
+
+def _open(path: str) -> io.BufferedReader:
+    if path == "-":
+        return cast("io.BufferedReader", sys.stdin.buffer)
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: there is no such file", _HINT) from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{path} is a folder", "name a .jsonl file in it") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _uncompressed(raw: io.BufferedReader) -> io.BufferedReader:
+    head = raw.peek(4)
+    if head.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)))
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+
+        return io.BufferedReader(cast("io.RawIOBase", zstd.ZstdFile(raw)))
+    return raw
+
+
+def _skip_line(stream: BinaryIO, text: bytes) -> str:
+    """Pass over the rest of a line, keeping only its digest: it may not fit in memory."""
+    whole = hashlib.sha256(text)
+    while rest := stream.readline(MAX_LINE_BYTES):
+        whole.update(rest.rstrip(b"\r\n"))
+        if rest.endswith(b"\n"):
+            break
+    return whole.hexdigest()[:16]
+
+
+def _refuse_other_formats(head: bytes, path: str) -> None:
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
+        raise UsageError(
+            f"{input_name(path)} is UTF-16, not UTF-8",
+            f"{_pipe('iconv -f UTF-16 -t UTF-8', path)} | magpie generate - ...",
+        )
+    if head.removeprefix(_BOM).lstrip().startswith(b"["):
+        raise UsageError(
+            f"{input_name(path)} is one JSON array; magpie reads one object a line",
+            f"{_pipe('jq -c .[]', path)} | magpie generate - ...",
+        )
+
+
+def _pipe(command: str, path: str) -> str:
+    return f"... | {command}" if path == "-" else f"{command} {path}"

@@ -1,0 +1,135 @@
+"""How hard we push. Nothing else in the house waits on purpose or tries again.
+
+A retry waits with full jitter: uniform over 0 to min(60 s, 0.5 s x 2^n), after
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ; 2 s for 0.5 s when the
+server is throttling. What a server asks for in Retry-After is never undercut.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from magpie_cli.engine import (
+    ChatModel,
+    Completion,
+    DialogueRequest,
+    Engine,
+    EngineError,
+    Message,
+    Sampling,
+    Throttled,
+    Transient,
+)
+from magpie_cli.errors import NotFinished
+from magpie_cli.records import Dialogue
+
+ATTEMPTS = 6
+BACKOFF_BASE = 0.5  # seconds, as all below
+BACKOFF_CAP = 60.0
+THROTTLED_BASE = 2.0
+LONGEST_RETRY_AFTER = 120.0
+LONGEST_PATIENCE = 30 * 60.0
+
+_T = TypeVar("_T")
+RetryListener = Callable[[EngineError, float], None]
+
+
+def ignore_retry(error: EngineError, delay: float) -> None:
+    """For a pace that nobody watches."""
+
+
+class Pace:
+    """The one gate in front of every request of a run.
+
+    `on_retry` hears each error that will be tried again, and the delay in seconds. Clock, sleep
+    and random are given from outside, so that time can be simulated.
+    """
+
+    def __init__(
+        self,
+        on_retry: RetryListener = ignore_retry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._on_retry = on_retry
+        self._clock = clock
+        self._sleep = sleep
+        self._uniform = uniform
+
+    async def attempt(self, request: Callable[[], Awaitable[_T]]) -> _T:
+        """What `request()` returns, after as many tries as it takes.
+
+        Raises its last Transient after 6 attempts; PairRefused and EngineRefused at once;
+        NotFinished when the server asks for more patience than a run has.
+        """
+        failed = refused = 0
+        deadline = self._clock() + LONGEST_PATIENCE
+        while True:
+            try:
+                return await request()
+            except Transient as error:
+                failed += 1
+                error.attempts = failed
+                if failed == ATTEMPTS:
+                    raise
+                await self._wait(error, self._jitter(BACKOFF_BASE, failed))
+            except Throttled as error:
+                refused += 1
+                delay = self._patience(error, refused)
+                if self._clock() + delay > deadline:
+                    raise NotFinished(
+                        f"{error.message}: refused for {LONGEST_PATIENCE / 60:.0f} minutes",
+                        "run the same command again later; what is done stays done",
+                    ) from error
+                await self._wait(error, delay)
+
+    async def _wait(self, error: EngineError, delay: float) -> None:
+        self._on_retry(error, delay)
+        await self._sleep(delay)
+
+    def _patience(self, error: Throttled, refused: int) -> float:
+        """Seconds to wait after the `refused`-th refusal of one request."""
+        asked = error.retry_after or 0.0
+        if asked > LONGEST_RETRY_AFTER:
+            again = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + asked))
+            raise NotFinished(
+                f"{error.message}: the server asks to wait {asked:.0f} s",
+                f"run the same command again after {again}",
+            ) from error
+        return asked + self._jitter(THROTTLED_BASE, refused)
+
+    def _jitter(self, base: float, tries: int) -> float:
+        # 2**tries of a large number of refusals would overflow long before the cap is compared.
+        return self._uniform(0.0, min(BACKOFF_CAP, base * 2 ** min(tries, 10)))
+
+
+class PacedChatModel:
+    """A ChatModel whose every completion goes through the gate."""
+
+    def __init__(self, chat: ChatModel, pace: Pace) -> None:
+        self.name = chat.name
+        self.model = chat.model
+        self._chat = chat
+        self._pace = pace
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """As ChatModel.complete, with retries."""
+        return await self._pace.attempt(lambda: self._chat.complete(messages, sampling))
+
+
+class PacedEngine:
+    """An Engine whose every dialogue goes through the gate, as one request."""
+
+    def __init__(self, engine: Engine, pace: Pace) -> None:
+        self.name = engine.name
+        self.model = engine.model
+        self._engine = engine
+        self._pace = pace
+
+    async def dialogue(self, request: DialogueRequest) -> Dialogue:
+        """As Engine.dialogue, with retries."""
+        return await self._pace.attempt(lambda: self._engine.dialogue(request))

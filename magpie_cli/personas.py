@@ -1,0 +1,149 @@
+"""Reading pairs: one JSON object a line. Every bad line is named with its number, none stops it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NoReturn
+
+import orjson
+
+from magpie_cli.ids import IdSet, content_id
+from magpie_cli.lines import MAX_LINE_BYTES, Line, input_name, read_lines
+from magpie_cli.records import Failure, PersonaPair
+
+MAX_PERSONA_BYTES = 64 * 1024
+
+_OWN_KEYS = frozenset({"id", "instructor_persona", "responding_persona", "num_turns"})
+
+
+class _BadLine(Exception):  # noqa: N818 - private; becomes a Failure
+    """Why a line is not a pair: a short stable word and a sentence."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class PairReader:
+    """Iterates over the pairs of a stream: a PersonaPair a good line, a Failure a bad one.
+
+    `seen` holds every id given out so far, so that no id is given out twice.
+    """
+
+    def __init__(self, stream: BinaryIO, path: str) -> None:
+        self.seen = IdSet()
+        self._stream = stream
+        self._path = path
+        self._repeats: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[PersonaPair | Failure]:
+        for line in read_lines(self._stream, self._path):
+            try:
+                yield self._pair(line)
+            except _BadLine as error:
+                yield self.failure(line.number, line.text, line.digest(), error.kind, str(error))
+
+    def failure(self, number: int, text: bytes, id_: str, kind: str, message: str) -> Failure:
+        """The failure of an input line, which keeps the line as it was read."""
+        return Failure(
+            id=self._unused(id_),
+            stage="input",
+            kind=kind,
+            message=f"{input_name(self._path)}:{number}: {message}",
+            attempts=0,
+            input=text.decode("utf-8", "replace"),
+        )
+
+    def _pair(self, line: Line) -> PersonaPair:
+        row = _row(line)
+        return PersonaPair(
+            id=self._id(row),
+            instructor_persona=row["instructor_persona"],
+            responding_persona=row["responding_persona"],
+            num_turns=row.get("num_turns"),
+            metadata={key: value for key, value in row.items() if key not in _OWN_KEYS},
+            line_number=line.number,
+            line=line.text.decode(),
+        )
+
+    def _id(self, row: Mapping[str, Any]) -> str:
+        given = row.get("id")
+        if given is None:
+            return self._unused(content_id(row))
+        if not isinstance(given, str) or not given.strip():
+            _refuse("bad_id", f'"id" is {given!r}, not a string with something in it')
+        if not self.seen.add(given):
+            _refuse("duplicate_id", f'the "id" {given!r} is taken by an earlier line')
+        return given
+
+    def _unused(self, id_: str) -> str:
+        """`id_`, or `id_-2`, `id_-3`, ... for lines of the same content."""
+        if self.seen.add(id_):
+            return id_
+        number = self._repeats.get(id_, 2)
+        while not self.seen.add(f"{id_}-{number}"):
+            number += 1
+        self._repeats[id_] = number + 1
+        return f"{id_}-{number}"
+
+
+def _row(line: Line) -> dict[str, Any]:
+    """The object of one line, checked but for its id."""
+    if line.long_digest:
+        _refuse("line_too_long", f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+    row = _parse(line.text)
+    for key in ("instructor_persona", "responding_persona"):
+        _check_persona(row, key)
+    turns = row.get("num_turns")
+    if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
+        _refuse("bad_num_turns", f'"num_turns" is {turns!r}, not a whole number from 1 up')
+    return row
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        row = orjson.loads(text)
+        orjson.dumps({"metadata": row})  # as deep as its record will hold it
+    except orjson.JSONDecodeError as error:
+        _refuse(*_why_not_json(text, error))
+    except orjson.JSONEncodeError as error:
+        _refuse("nested_too_deep", f"not to be written again as JSON: {error}")
+    if not isinstance(row, dict):
+        _refuse("not_object", f"a JSON {type(row).__name__}, not an object with two personas")
+    # Each key brings a colon: with as many colons as keys, none can stand there twice.
+    if text.count(b":") != len(row):
+        json.loads(text, object_pairs_hook=_refuse_repeated_keys)
+    return row
+
+
+def _why_not_json(text: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]:
+    try:
+        text.decode()
+    except UnicodeDecodeError as wrong:
+        return "not_utf8", f"byte {wrong.start + 1} of the line is not UTF-8"
+    return "not_json", f"not JSON: {error}"
+
+
+def _refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(items)
+    if len(row) != len(items):
+        names = [key for key, _ in items]
+        twice = next(key for key in names if names.count(key) > 1)
+        _refuse("duplicate_key", f"the key {twice!r} stands there more than once")
+    return row
+
+
+def _check_persona(row: Mapping[str, Any], key: str) -> None:
+    persona = row.get(key)
+    if persona is None:
+        others = ", ".join(sorted(set(row) - _OWN_KEYS)[:5])
+        _refuse("missing_persona", f'"{key}" is missing' + (f" (there is {others})" * bool(others)))
+    if not isinstance(persona, str):
+        _refuse("bad_persona", f'"{key}" is not a string')
+    if not persona.strip():
+        _refuse("empty_persona", f'"{key}" is empty')
+    if len(persona.encode()) > MAX_PERSONA_BYTES:
+        _refuse("persona_too_long", f'"{key}" is longer than {MAX_PERSONA_BYTES:,} bytes')
+
+
+def _refuse(kind: str, message: str) -> NoReturn:
+    raise _BadLine(kind, message) from None

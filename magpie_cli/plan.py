@@ -1,0 +1,75 @@
+"""What is to do: the dialogues of every pair, less those that an earlier run has made."""
+
+import hashlib
+from collections.abc import Iterator
+
+from magpie_cli.engine import DialogueRequest
+from magpie_cli.ids import IdSet, sample_id
+from magpie_cli.personas import PairReader
+from magpie_cli.records import Failure, PersonaPair
+from magpie_cli.settings import Settings
+from magpie_cli.tally import Tally
+
+
+class Plan:
+    """Iterates over what is to do: a DialogueRequest each, and a Failure each unreadable line.
+
+    `pairs` counts the pairs read so far, `expected` all outcomes that they and
+    the unreadable lines are to have, the skipped ones too. `exhausted` turns
+    true when the input is through; it stays false when --limit ends the iteration before.
+    """
+
+    def __init__(self, reader: PairReader, settings: Settings, done: IdSet, tally: Tally) -> None:
+        self.pairs = 0
+        self.expected = 0
+        self.exhausted = False
+        self._reader = reader
+        self._settings = settings
+        self._done = done
+        self._tally = tally
+        self._begun = 0
+
+    def __iter__(self) -> Iterator[DialogueRequest | Failure]:
+        for pair in self._reader:
+            self.pairs += isinstance(pair, PersonaPair)
+            for item in [pair] if isinstance(pair, Failure) else self._samples(pair):
+                self.expected += 1
+                if item.id in self._done:
+                    self._tally.skipped += 1
+                    continue
+                if isinstance(item, DialogueRequest):
+                    if self._begun == self._settings.limit:
+                        return
+                    self._begun += 1
+                yield item
+        self.exhausted = True
+
+    def _samples(self, pair: PersonaPair) -> Iterator[DialogueRequest | Failure]:
+        """One request for each dialogue that this pair is to have."""
+        yield self._request(pair, pair.id)
+        for number in range(2, self._settings.samples + 1):
+            id_ = sample_id(pair.id, number)
+            if self._reader.seen.add(id_):
+                yield self._request(pair, id_)
+            else:
+                message = f'its dialogue {number} would be {id_!r}, the "id" of an earlier line'
+                yield self._reader.failure(
+                    pair.line_number, pair.line.encode(), id_, "duplicate_id", message
+                )
+
+    def _request(self, pair: PersonaPair, id_: str) -> DialogueRequest:
+        return DialogueRequest(
+            id=id_,
+            pair=pair,
+            num_turns=pair.num_turns or self._settings.turns,
+            seed=dialogue_seed(self._settings.seed, id_),
+            on_utterance=self._tally.heard,
+        )
+
+
+def dialogue_seed(run_seed: int | None, id_: str) -> int | None:
+    """A seed for each dialogue, 0 to 2**31 - 2**16, the same whenever `run_seed` is."""
+    if run_seed is None:
+        return None
+    digest = hashlib.sha256(f"{run_seed}:{id_}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") % (2**31 - 2**16)

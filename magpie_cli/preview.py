@@ -1,0 +1,77 @@
+"""`magpie generate --dry-run`: what there would be to do, and the first messages. Asks nobody."""
+
+from dataclasses import dataclass
+
+from magpie_cli.engine import DialogueRequest, Message
+from magpie_cli.engines import choose_engine
+from magpie_cli.ids import IdSet
+from magpie_cli.plan import Plan
+from magpie_cli.prompts import Views, own_prompts
+from magpie_cli.records import Failure
+from magpie_cli.settings import Settings
+from magpie_cli.source import open_source
+from magpie_cli.store import check_output, done_ids
+from magpie_cli.tally import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Counts over the whole input; `dialogues` and `requests` are those still to make.
+
+    `instructor` and `responder` are the first messages of the first dialogue.
+    """
+
+    engine: str
+    pairs: int
+    bad_lines: int
+    done: int
+    dialogues: int
+    requests: int
+    instructor: tuple[Message, ...]
+    responder: tuple[Message, ...]
+
+    def text(self) -> str:
+        """For a person."""
+        numbers = {
+            "engine": self.engine,
+            "pairs": f"{self.pairs:,}",
+            "bad lines": f"{self.bad_lines:,}",
+            "done already": f"{self.done:,}",
+            "dialogues to make": f"{self.dialogues:,}",
+            "requests to send": f"{self.requests:,}",
+        }
+        lines = [f"{name:<18} {number}" for name, number in numbers.items()]
+        for speaker, messages in (("instructor", self.instructor), ("responder", self.responder)):
+            for message in messages:
+                lines += ["", f"--- {speaker}, {message['role']} ---", message["content"]]
+        return "\n".join(lines)
+
+
+def preview(settings: Settings) -> Preview:
+    """Read the whole input and the ids of the output; write nothing. Raises UsageError."""
+    check_output(settings.output, settings.failures, settings.input)
+    engine, _ = choose_engine(settings)
+    tally = Tally()
+    done = IdSet() if settings.fresh else done_ids(settings.output)
+    bad_lines = dialogues = requests = 0
+    first: DialogueRequest | None = None
+    with open_source(settings.input, strict=settings.strict) as source:
+        plan = Plan(source.pairs(), settings, done, tally)
+        for item in plan:
+            if isinstance(item, Failure):
+                bad_lines += 1
+                continue
+            first = first or item
+            dialogues += 1
+            requests += 2 * item.num_turns
+    views = Views(own_prompts(), first.pair, first.num_turns) if first else None
+    return Preview(
+        engine,
+        plan.pairs,
+        bad_lines,
+        tally.skipped,
+        dialogues,
+        requests,
+        tuple(views.instructor) if views else (),
+        tuple(views.responder) if views else (),
+    )

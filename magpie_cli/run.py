@@ -1,0 +1,92 @@
+"""Every pair: workers share one feed, and each outcome is kept the moment it is there."""
+
+import asyncio
+from collections.abc import Callable
+
+from magpie_cli.engine import DialogueRequest, Engine, PairRefused, Transient
+from magpie_cli.errors import InvalidRecord, MagpieError
+from magpie_cli.feed import Feed
+from magpie_cli.records import Failure, Outcome, Record
+from magpie_cli.shutdown import Shutdown
+from magpie_cli.store import Store
+from magpie_cli.tally import Tally
+
+
+async def run(  # noqa: PLR0913 - the parts that a run is made of
+    feed: Feed[DialogueRequest | Failure],
+    engine: Engine,
+    store: Store,
+    *,
+    concurrency: int,
+    tally: Tally,
+    on_failure: Callable[[Failure], None],
+    stop: Shutdown,
+) -> None:
+    """Work until the feed ends or `stop` is requested, with `concurrency` dialogues in flight.
+
+    Raises MagpieError where an outcome cannot be kept. An engine that refuses to go on, or an
+    input that breaks off, is left in `stop.error`, after the dialogues in flight are kept.
+    """
+
+    async def worker() -> None:
+        while not stop.requested:
+            try:
+                item = await feed.take()
+                if item is None:
+                    return
+                outcome = await _outcome(item, engine, tally)
+            except MagpieError as error:
+                stop.refuse(error)
+                return
+            await store.write(outcome)
+            tally.settled(outcome)
+            if isinstance(outcome, Failure):
+                on_failure(outcome)
+
+    stop.listeners.append(lambda _: feed.close())
+    stop.dialogues_begin()
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(concurrency):
+                workers.create_task(worker())
+    except* MagpieError as group:
+        store_errors = group.exceptions
+    else:
+        return
+    raise store_errors[0]
+
+
+async def _outcome(item: DialogueRequest | Failure, engine: Engine, tally: Tally) -> Outcome:
+    """The record of a request, or why there is none. Raises what ends the whole run."""
+    if isinstance(item, Failure):
+        return item
+    tally.in_flight += 1
+    try:
+        dialogue = await engine.dialogue(item)
+        return Record(
+            id=item.id,
+            instructor_persona=item.pair.instructor_persona,
+            responding_persona=item.pair.responding_persona,
+            num_turns=item.num_turns,
+            dialogue=dialogue,
+            engine=engine.name,
+            findings=(),
+            metadata=item.pair.metadata,
+        )
+    except (Transient, PairRefused) as error:
+        return _failure(item, error.kind, error.message, error.attempts)
+    except InvalidRecord as error:
+        return _failure(item, "invalid_dialogue", error.message, 1)
+    finally:
+        tally.in_flight -= 1
+
+
+def _failure(request: DialogueRequest, kind: str, message: str, attempts: int) -> Failure:
+    return Failure(
+        id=request.id,
+        stage="generate",
+        kind=kind,
+        message=message,
+        attempts=attempts,
+        input=request.pair.line,
+    )

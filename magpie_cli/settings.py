@@ -1,0 +1,56 @@
+"""What one `magpie generate` was asked to do: one field a flag."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ProgressMode = Literal["auto", "bar", "log", "none"]
+LogFormat = Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The flags of `generate`, by their names. Times in seconds; None where a flag was not given.
+
+    `input` and `output` are paths, `-` for standard input and output.
+    """
+
+    input: str
+    output: str = "-"
+    turns: int = 1
+    model: str | None = None
+    engine: str | None = None
+    base_url: str | None = None
+    concurrency: int = 8
+    samples: int = 1
+    seed: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    limit: int | None = None
+    timeout: float = 600.0
+    strict: bool = False
+    failures: str | None = None
+    fresh: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+    progress: ProgressMode = "auto"
+    log_format: LogFormat = "text"
+    echo_delay: float = 0.0
+    echo_failure_rate: float = 0.0
+
+    def identity(self, engine: str, model: str, prompts: str) -> dict[str, object]:
+        """What changes a row: rows of two identities never share an output.
+
+        Concurrency, timeouts, limits, URLs and the number of samples are not in it: with them
+        changed, the same id still means the same request.
+        """
+        return {
+            "engine": engine,
+            "model": model,
+            "turns": self.turns,
+            "prompts": prompts,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+        }

@@ -1,0 +1,91 @@
+"""How a run ends before its input does: a signal, or an engine that refuses everything.
+
+The first signal drains: no new dialogues, those in flight are finished. The second stops at once.
+Afterwards the process dies *by* the signal, because a shell loop goes on after `exit(130)` but
+stops when its child died of SIGINT.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn, Self
+
+from magpie_cli.errors import MagpieError
+
+DRAIN_SECONDS = {signal.SIGINT: 120.0, signal.SIGTERM: 25.0, signal.SIGHUP: 25.0}
+LAST_SECONDS = 1.5  # from the second signal until the process dies, finished or not
+
+
+class Shutdown:
+    """Listens to SIGINT, SIGTERM and SIGHUP while it is open; a signal ignored before stays so.
+
+    `requested` turns true once no new dialogue may begin, `signal` and `error` say why.
+    Each of `listeners` hears a sentence about it.
+    """
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[str], None]] = []
+        self.requested = False
+        self.signal: signal.Signals | None = None
+        self.error: MagpieError | None = None
+        self._can_drain = False
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._handled = [s for s in DRAIN_SECONDS if signal.getsignal(s) != signal.SIG_IGN]
+
+    async def __aenter__(self) -> Self:
+        for number in self._handled:
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number in self._handled:
+            self._loop.remove_signal_handler(number)
+
+    def dialogues_begin(self) -> None:
+        """From now on a first signal waits for what is in flight."""
+        self._can_drain = True
+
+    def refuse(self, error: MagpieError) -> None:
+        """Nothing more will pass: drain, then raise `error`."""
+        if not self.requested:
+            self.error = error
+            self._request("stopping: " + error.message)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.signal is not None or not self._can_drain:
+            self.signal = self.signal or number
+            self.requested = True
+            self._loop.call_later(LAST_SECONDS, die_by, self.signal)
+            self._cancel()
+            return
+        self.signal = number
+        seconds = DRAIN_SECONDS[number]
+        self._loop.call_later(seconds, self._cancel)
+        self._request(
+            f"{number.name}: finishing the dialogues in flight (at most {seconds:.0f} s); "
+            "once more stops at once"
+        )
+
+    def _request(self, sentence: str) -> None:
+        self.requested = True
+        for listener in self.listeners:
+            listener(sentence)
+
+    def _cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
+
+
+def die_by(number: signal.Signals) -> NoReturn:
+    """End this process by `number`, as if nobody had caught it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    raise SystemExit(128 + number)  # where the signal is blocked

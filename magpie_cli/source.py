@@ -1,0 +1,71 @@
+"""The input of one run, opened before anything is created: how many lines, and the pairs."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO
+
+from magpie_cli.errors import UsageError
+from magpie_cli.lines import input_name, is_pipe, open_input, read_lines
+from magpie_cli.personas import PairReader
+from magpie_cli.records import Failure
+
+BAD_LINES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`lines` counts those that are not blank, None where the input can only be read once."""
+
+    path: str
+    stream: BinaryIO
+    lines: int | None
+
+    def pairs(self) -> PairReader:
+        """The pairs from where the stream stands."""
+        return PairReader(self.stream, self.path)
+
+
+@contextmanager
+def open_source(path: str, *, strict: bool) -> Iterator[Source]:
+    """The input at `path`, `-` being standard input.
+
+    Raises UsageError where it cannot be an input and, if `strict`, where any line is bad: then a
+    pipe is first copied to a temporary file.
+    """
+    with open_input(path) as stream:
+        if not is_pipe(path):
+            yield _rewound(path, stream, strict=strict)
+        elif strict:
+            with tempfile.TemporaryFile() as copy:
+                shutil.copyfileobj(stream, copy)
+                copy.seek(0)
+                yield _rewound(path, copy, strict=strict)
+        else:
+            yield Source(path, stream, None)
+
+
+def _rewound(path: str, stream: BinaryIO, *, strict: bool) -> Source:
+    if strict:
+        _refuse_bad_lines(path, stream)
+        stream.seek(0)
+    lines = sum(1 for _ in read_lines(stream, path))
+    if not lines:
+        raise UsageError(f"{input_name(path)} has blank lines only")
+    stream.seek(0)
+    return Source(path, stream, lines)
+
+
+def _refuse_bad_lines(path: str, stream: BinaryIO) -> None:
+    bad = (pair for pair in PairReader(stream, path) if isinstance(pair, Failure))
+    shown = [f"{failure.message} ({failure.kind})" for failure in islice(bad, BAD_LINES_SHOWN)]
+    more = sum(1 for _ in bad)
+    if shown:
+        shown += [f"and {more:,} more"] if more else []
+        raise UsageError(
+            "\n  ".join([f"{input_name(path)} has bad lines, and --strict is on:", *shown]),
+            "mend them, or leave out --strict: they then go to the failures file",
+        )

@@ -1,0 +1,58 @@
+"""`magpie status`: how far an output is. Reads only, so it is safe while a run goes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from magpie_cli.errors import UsageError
+from magpie_cli.store import Manifest, OutputPaths, done_ids, read_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`left` is None while nobody knows how many lines the input has (a pipe not yet through).
+
+    `failed` counts the pairs and lines that have a failure and no row.
+    """
+
+    output: str
+    done: int
+    failed: int
+    left: int | None
+    model: str
+    engine: str
+
+    def text(self) -> str:
+        """For a person."""
+        left = "unknown" if self.left is None else f"{self.left:,}"
+        rows = {
+            "output": self.output,
+            "engine": f"{self.engine}, model {self.model}",
+            "done": f"{self.done:,}",
+            "failed": f"{self.failed:,}",
+            "left": left,
+        }
+        return "\n".join(f"{name:<7} {value}" for name, value in rows.items())
+
+
+def status(output: str, failures: str | None = None) -> Status:
+    """How far `output` is. Raises UsageError where it is no output of magpie's."""
+    paths = OutputPaths.of(output, failures)
+    manifest = Manifest.read(paths.manifest)
+    if manifest is None or not paths.output.exists():
+        raise UsageError(
+            f"{output} is not an output of magpie generate ({paths.manifest} is not there)",
+            "name the file that -o named",
+        )
+    done = done_ids(output)
+    failed_file = Path(failures or manifest.failures)
+    failed = set(read_ids(failed_file)) if failed_file.exists() else set()
+    lost = sum(1 for id_ in failed if id_ not in done)
+    left = None if manifest.expected is None else max(0, manifest.expected - len(done) - lost)
+    return Status(
+        output=output,
+        done=len(done),
+        failed=lost,
+        left=left,
+        model=manifest.identity["model"],
+        engine=manifest.identity["engine"],
+    )

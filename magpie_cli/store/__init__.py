@@ -1,0 +1,81 @@
+"""Where outcomes go: an output file with its failures and manifest, or a stream.
+
+out.jsonl                       a row counts when its whole line is there; `id` first
+out.failures.jsonl              the pairs that did not become a row, and why
+out.jsonl.magpie/manifest.json  the settings that the rows were made with
+out.jsonl.magpie/quarantine/    every byte that was cut off a torn end
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from magpie_cli.ids import IdSet
+from magpie_cli.records import Outcome
+from magpie_cli.store.append_file import read_ids
+from magpie_cli.store.files import FileStore
+from magpie_cli.store.manifest import Manifest
+from magpie_cli.store.paths import OutputPaths, check_output, is_stream
+from magpie_cli.store.stream import StreamStore
+
+__all__ = [
+    "Manifest",
+    "OutputPaths",
+    "Store",
+    "check_output",
+    "done_ids",
+    "is_stream",
+    "open_store",
+    "read_ids",
+]
+
+
+class Store(Protocol):
+    """Takes each outcome the moment it is there. Only it knows where outcomes live."""
+
+    @property
+    def done(self) -> IdSet:
+        """The ids that had a row when the run began."""
+        ...
+
+    async def write(self, outcome: Outcome) -> None:
+        """Keep one outcome. Raises MagpieError where it cannot be kept."""
+        ...
+
+    def finish(self, expected: int) -> None:
+        """The whole input has been through: `expected` dialogues or unreadable lines."""
+        ...
+
+
+@contextmanager
+def open_store(
+    output: str,
+    failures: str | None,
+    identity: Mapping[str, object],
+    *,
+    expected: int | None,
+    fresh: bool = False,
+) -> Iterator[Store]:
+    """The store of one run, closed and synced at the end however that comes.
+
+    `identity` is what the rows are made with; `expected` how many outcomes there will be, where
+    that is known. Raises UsageError where the output holds rows of another identity, NotFinished
+    where another run is writing to it.
+    """
+    if is_stream(output):
+        with StreamStore.open(output, failures) as stream:
+            yield stream
+    else:
+        paths = OutputPaths.of(output, failures)
+        with FileStore.open(paths, identity, expected=expected, fresh=fresh) as store:
+            yield store
+
+
+def done_ids(output: str) -> IdSet:
+    """The ids that have a row in `output`; changes nothing."""
+    ids = IdSet()
+    path = OutputPaths.of(output).output
+    if not is_stream(output) and path.exists():
+        for id_ in read_ids(path):
+            ids.add(id_)
+    return ids

@@ -1,0 +1,149 @@
+"""A file of JSON lines that only grows: whole lines in, a torn end cut off and kept elsewhere."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from magpie_cli.errors import MagpieError
+
+_ID_FIRST = b'{"id":"'
+_BLOCK = 64 * 1024
+
+
+class AppendFile:
+    """Opened for appending, created where it is missing. Not shared between tasks or threads.
+
+    After an error in the middle of a line, the file is cut back to its last whole line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise MagpieError(f"{path} cannot be opened: {error.strerror}") from error
+        self.size = os.fstat(self._fd).st_size
+
+    def lock(self) -> bool:
+        """Take the file for this process, whatever name it was opened by; False if it is taken.
+
+        Also False where the file was renamed or removed meanwhile: try again with a new one.
+        """
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.size = os.fstat(self._fd).st_size
+        return True
+
+    def is_still_there(self) -> bool:
+        """Whether the path still leads to the file that was opened."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def append(self, line: bytes) -> None:
+        """Write a whole line. Raises MagpieError, with nothing of the line left in the file."""
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            os.ftruncate(self._fd, self.size)
+            raise MagpieError(
+                f"{self.path} cannot be written: {error.strerror}",
+                "make room and run the same command again; what is done stays done",
+            ) from error
+        self.size += len(line)
+
+    def heal(self, quarantine: Path) -> None:
+        """Cut off what follows the last newline, after copying it to `quarantine`."""
+        end = self._last_newline()
+        if end == self.size:
+            return
+        quarantine.mkdir(parents=True, exist_ok=True)
+        torn = os.pread(self._fd, self.size - end, end)
+        kept = quarantine / f"{self.path.name}.{end}"
+        with kept.open("ab") as copy:
+            copy.write(torn + b"\n")
+            copy.flush()
+            os.fsync(copy.fileno())
+        os.ftruncate(self._fd, end)
+        self.size = end
+
+    def cut_before(self, offset: int) -> None:
+        """Replace the file, whole, by what stands from `offset` on; remove it if that is nothing.
+
+        The descriptor then belongs to the old file: only `close` may follow.
+        """
+        if offset == self.size:
+            self.path.unlink()
+        elif offset:
+            new = self.path.with_name(f"{self.path.name}.new")
+            with self.path.open("rb") as old, new.open("wb") as copy:
+                old.seek(offset)
+                while block := old.read(_BLOCK):
+                    copy.write(block)
+                copy.flush()
+                os.fsync(copy.fileno())
+            new.replace(self.path)
+            sync_folder(self.path.parent)
+
+    def sync(self) -> None:
+        """Make every line survive a power cut."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Sync and close; the lock goes with it."""
+        try:
+            self.sync()
+        finally:
+            os.close(self._fd)
+
+    def _last_newline(self) -> int:
+        """The offset behind the last newline."""
+        end = self.size
+        while end:
+            start = max(0, end - _BLOCK)
+            found = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+        return 0
+
+
+def read_ids(path: Path) -> Iterator[str]:
+    """The id of each whole line of `path`, by bytes. Raises MagpieError at a line without one."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            yield _id(line, f"{path}:{number}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _id(line: bytes, where: str) -> str:
+    if line.startswith(_ID_FIRST):
+        piece = line[len(_ID_FIRST) : line.find(b'"', len(_ID_FIRST))]
+        if b"\\" not in piece:
+            return piece.decode("utf-8", "replace")
+    try:
+        id_ = orjson.loads(line)["id"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise MagpieError(
+            f"{where} is not a line of magpie's: it has no id",
+            "mend or remove that line, or set the file aside with --fresh",
+        ) from error
+    return str(id_)

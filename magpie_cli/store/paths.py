@@ -1,0 +1,86 @@
+"""Which files belong to an output, and whether they can be written at all."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from magpie_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPaths:
+    """The files of `-o out.jsonl`."""
+
+    output: Path
+    failures: Path
+    folder: Path
+
+    @classmethod
+    def of(cls, output: str, failures: str | None = None) -> Self:
+        """The files beside `output`; `failures` names another place for the failures."""
+        path = Path(output)
+        beside = path.with_name(f"{path.stem}.failures{path.suffix or '.jsonl'}")
+        return cls(path, Path(failures) if failures else beside, Path(f"{output}.magpie"))
+
+    @property
+    def manifest(self) -> Path:
+        """The settings that the rows were made with."""
+        return self.folder / "manifest.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """What was cut off torn ends."""
+        return self.folder / "quarantine"
+
+    def set_aside(self) -> None:
+        """Rename all of them to a free number: `out.jsonl.1`. Deletes nothing."""
+        number = 1
+        while any(Path(f"{path}.{number}").exists() for path in self._all()):
+            number += 1
+        for path in self._all():
+            if path.exists():
+                path.rename(f"{path}.{number}")
+
+    def _all(self) -> tuple[Path, Path, Path]:
+        return (self.output, self.failures, self.folder)
+
+
+def is_stream(output: str) -> bool:
+    """Whether `output` is standard output, a pipe or a device: nothing to come back to."""
+    if output == "-":
+        return True
+    try:
+        mode = Path(output).stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def check_output(output: str, failures: str | None, source: str) -> None:
+    """Raise UsageError where an output path cannot be one. Creates nothing."""
+    paths = [] if is_stream(output) else [OutputPaths.of(output, failures).output]
+    paths += [Path(failures)] if failures else []
+    if len(paths) == 2 and _same(paths[0], paths[1]):
+        raise UsageError("--output and --failures name the same file", "give them two names")
+    for path in paths:
+        _check_file(path)
+        if source != "-" and _same(path, Path(source)):
+            raise UsageError(f"{path} is the input itself", "name another file with -o")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", f"-o {path / 'out.jsonl'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: there is no such folder", f"mkdir -p {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written: no permission", "name another file with -o")
+
+
+def _same(left: Path, right: Path) -> bool:
+    try:
+        return left.samefile(right)
+    except OSError:
+        return left.absolute() == right.absolute()

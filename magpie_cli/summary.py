@@ -1,0 +1,67 @@
+"""How a run ended: what was made, where it is, and what to type next."""
+
+from dataclasses import dataclass
+from signal import Signals
+
+from magpie_cli.errors import MagpieError
+from magpie_cli.tally import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """`output` and `failures` as the user named them; `failures` is None where nobody keeps them.
+
+    `finished` says that the whole input is through, `stopped_by` and `error` what ended it before.
+    """
+
+    tally: Tally
+    output: str
+    failures: str | None
+    finished: bool
+    stopped_by: Signals | None = None
+    error: MagpieError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 all made, 3 some failed, 75 some left, else what the error says."""
+        if self.error:
+            return self.error.exit_code
+        if not self.finished:
+            return 75
+        return 3 if self.tally.failed else 0
+
+    @property
+    def next_step(self) -> str:
+        """What to type next; empty where nothing is left to do."""
+        if not self.finished:
+            return "run the same command again to go on"
+        if self.tally.failed and self.failures:
+            return f"see {self.failures}; the same command tries them again"
+        if self.tally.failed:
+            return "add --failures FILE to keep the lines that failed"
+        if self.tally.made and self.output != "-":
+            return f"magpie status {self.output}"
+        return ""
+
+    def sentence(self) -> str:
+        """All of it on one line."""
+        tally = self.tally
+        parts = [
+            f"made {count(tally.made, 'dialogue')} ({count(tally.utterances, 'utterance')}"
+            + (f", {tally.tokens:,} tokens" if tally.tokens else "")
+            + f") in {tally.seconds:,.1f} s"
+            + (f" -> {self.output}" if self.output != "-" else "")
+        ]
+        if tally.skipped:
+            parts.append(f"{tally.skipped:,} were there already")
+        if tally.failed:
+            kinds = ", ".join(f"{kind} {number:,}" for kind, number in tally.failures.most_common())
+            parts.append(f"{tally.failed:,} failed ({kinds})")
+        if self.stopped_by:
+            parts.append(f"stopped by {self.stopped_by.name}")
+        return "; ".join(parts) + (f". Next: {self.next_step}" if self.next_step else "")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 dialogue`, `2 dialogues`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

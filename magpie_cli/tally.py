@@ -1,0 +1,55 @@
+"""What a run has done so far: numbers that the run adds to and the display reads."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from magpie_cli.records import Failure, Outcome, Usage
+
+
+@dataclass(slots=True)
+class Tally:
+    """`total` counts dialogues and unreadable lines, None while unknown; `skipped` were there.
+
+    `tokens` counts the completions'; `failures` counts by kind.
+    """
+
+    total: int | None = None
+    skipped: int = 0
+    made: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    utterances: int = 0
+    tokens: int = 0
+    retries: int = 0
+    last_retry: str = ""
+    failures: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+
+    def heard(self, text: str, usage: Usage) -> None:  # noqa: ARG002 - called as on_utterance
+        """One more utterance."""
+        self.utterances += 1
+        self.tokens += usage.completion_tokens or 0
+
+    def settled(self, outcome: Outcome) -> None:
+        """One more outcome that is kept."""
+        if isinstance(outcome, Failure):
+            self.failed += 1
+            self.failures[outcome.kind] += 1
+        else:
+            self.made += 1
+
+    @property
+    def seen(self) -> int:
+        """All that needs no more work in this run."""
+        return self.skipped + self.made + self.failed
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Dialogues a second, over the whole run."""
+        return self.made / self.seconds if self.seconds else 0.0
