@@ -16,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     help="Turn pairs of personas into multi-turn dialogues, one JSON line each.",
     epilog="Exit codes: 0 all made, 1 could not go on, 2 usage, 3 some pairs failed, "
     "75 not finished (run the same command again).",
@@ -25,7 +26,7 @@ app = typer.Typer(
 def main() -> None:
     """The `magpie` command."""
     try:
-        app()
+        app(prog_name="magpie")
     except MagpieError as error:
         from magpie_cli.display.text import error_text
 
@@ -73,52 +74,70 @@ def magpie(
     "(MAGPIE_TURNS=3); an option given here beats it."
 )
 def generate(
-    input: Annotated[str, typer.Argument(help="Pairs, one JSON object a line; - is stdin.")],
+    input: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Pairs, one JSON object a line; - is stdin.")
+    ],
     output: Annotated[
-        str, _option("--output", "-o", help="Where rows go; - is stdout. Run again to go on.")
+        str, _option("--output", "-o", metavar="OUT", help="The file for the rows; - is stdout.")
     ] = "-",
     turns: Annotated[
-        int, _option("--turns", "-t", min=1, help="Turns a dialogue: a question and its answer.")
+        int,
+        _option("--turns", "-t", metavar="N", min=1, help="A question and its answer make one."),
     ] = 1,
     model: Annotated[
-        str | None, _option("--model", "-m", help="The LLM's name. [default: the only one there]")
+        str | None,
+        _option("--model", "-m", metavar="NAME", help="The LLM. [default: the only one there]"),
     ] = None,
     engine: Annotated[
         str | None,
-        _option("--engine", autocompletion=_engines, help="See magpie doctor for all of them."),
+        _option(
+            "--engine",
+            metavar="NAME",
+            autocompletion=_engines,
+            help="Where dialogues come from; magpie doctor lists them.",
+        ),
     ] = None,
     base_url: Annotated[
         str | None,
-        _option("--base-url", help="An OpenAI-compatible server; its key: MAGPIE_API_KEY."),
+        _option("--base-url", metavar="URL", help="An OpenAI-compatible server (ends in /v1)."),
     ] = None,
     concurrency: Annotated[
-        int, _option("--concurrency", "-j", min=1, help="Dialogues in flight.")
+        int, _option("--concurrency", "-j", metavar="N", min=1, help="Dialogues in flight.")
     ] = 8,
-    samples: Annotated[int, _option("--samples", "-n", min=1, help="Dialogues a pair.")] = 1,
-    seed: Annotated[int | None, _option("--seed", help="Sent with every request, varied.")] = None,
+    samples: Annotated[
+        int, _option("--samples", "-n", metavar="N", min=1, help="Dialogues for each pair.")
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        _option("--seed", metavar="N", help="Each request gets its own seed, made from this."),
+    ] = None,
     temperature: Annotated[
-        float | None, _option("--temperature", min=0, help="[default: the server's]")
+        float | None,
+        _option("--temperature", metavar="X", min=0, help="[default: the server's]"),
     ] = None,
     top_p: Annotated[
-        float | None, _option("--top-p", min=0, max=1, help="[default: the server's]")
+        float | None, _option("--top-p", metavar="X", min=0, max=1, help="[default: the server's]")
     ] = None,
     max_tokens: Annotated[
-        int | None, _option("--max-tokens", min=1, help="An utterance. [default: the server's]")
+        int | None,
+        _option("--max-tokens", metavar="N", min=1, help="Per utterance. [default: the server's]"),
     ] = None,
     limit: Annotated[
-        int | None, _option("--limit", min=1, help="Make at most so many dialogues now.")
+        int | None,
+        _option("--limit", metavar="N", min=1, help="Begin at most N dialogues in this run."),
     ] = None,
     timeout: Annotated[
-        float, _option("--timeout", min=0.001, help="Seconds for one request.")
+        float, _option("--timeout", metavar="SECONDS", min=0.001, help="For one request.")
     ] = 600,
     strict: Annotated[
         bool, _option("--strict", help="Stop before the first request if any line is bad.")
     ] = False,
     failures: Annotated[
-        str | None, _option("--failures", help="Where failures go. [default: OUT.failures.jsonl]")
+        str | None,
+        _option("--failures", metavar="FILE", help="[default: beside OUT, OUT.failures.jsonl]"),
     ] = None,
     fresh: Annotated[
-        bool, _option("--fresh", help="Set an old output aside, as OUT.1, and begin anew.")
+        bool, _option("--fresh", help="Set an old OUT aside as OUT.1, and begin anew.")
     ] = False,
     dry_run: Annotated[
         bool, _option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
@@ -128,13 +147,21 @@ def generate(
         ProgressMode, _option("--progress", help="auto: a bar on a terminal, else a log.")
     ] = "auto",
     log_format: Annotated[
-        LogFormat, _option("--log-format", help="json: one object an event on stderr.")
+        LogFormat, _option("--log-format", help="json: one object an event, on stderr.")
     ] = "text",
     echo_delay: Annotated[
-        float, _option("--echo-delay", min=0, help="Engine echo: seconds a request takes.")
+        float,
+        _option("--echo-delay", metavar="SECONDS", min=0, help="Engine echo: how slow it is."),
     ] = 0,
     echo_failure_rate: Annotated[
-        float, _option("--echo-failure-rate", min=0, max=1, help="Engine echo: share that fails.")
+        float,
+        _option(
+            "--echo-failure-rate",
+            metavar="X",
+            min=0,
+            max=1,
+            help="Engine echo: the share of requests that fail (and are tried again).",
+        ),
     ] = 0,
 ) -> None:
     """Make a dialogue for every pair of INPUT.

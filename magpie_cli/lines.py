@@ -89,7 +89,8 @@ def input_name(path: str) -> str:
 
 def _open(path: str) -> io.BufferedReader:
     if path == "-":
-        return cast("io.BufferedReader", sys.stdin.buffer)
+        # Not sys.stdin: Python aborts at its end while a thread still waits for that object.
+        return open(0, "rb", closefd=False)
     try:
         return Path(path).open("rb")
     except FileNotFoundError as error:

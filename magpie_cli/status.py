@@ -44,7 +44,7 @@ def status(output: str, failures: str | None = None) -> Status:
             "name the file that -o named",
         )
     done = done_ids(output)
-    failed_file = Path(failures or manifest.failures)
+    failed_file = Path(failures) if failures else paths.output.parent / manifest.failures
     failed = set(read_ids(failed_file)) if failed_file.exists() else set()
     lost = sum(1 for id_ in failed if id_ not in done)
     left = None if manifest.expected is None else max(0, manifest.expected - len(done) - lost)

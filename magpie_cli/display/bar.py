@@ -1,8 +1,9 @@
 """A Rich bar for a terminal."""
 
+from collections.abc import Iterable
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,7 @@ from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
 BAR_SECONDS = 0.25
+ROOM_FOR_ECHO = 4  # columns: a terminal writes ^C behind the bar, and must not wrap
 
 
 class Bar(TextLog):
@@ -30,7 +32,7 @@ class Bar(TextLog):
     def start(self, sentence: str, facts: dict[str, object]) -> None:
         """The sentence, then the bar."""
         super().start(sentence, facts)
-        self._progress = Progress(
+        self._progress = _Progress(
             BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
@@ -68,3 +70,19 @@ class Bar(TextLog):
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             super()._write(text)
+
+
+class _Progress(Progress):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        return map(_Narrow, super().get_renderables())
+
+
+class _Narrow:
+    """A renderable that leaves the last columns of its line free."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(1, options.max_width - ROOM_FOR_ECHO)
+        yield from console.render(self._inner, options.update(max_width=width))

@@ -47,7 +47,7 @@ class FileStore:
             _refuse_foreign(output, failures, paths, identity)
             output.heal(paths.quarantine)
             failures.heal(paths.quarantine)
-            manifest = Manifest(identity, expected, str(paths.failures), os.getpid(), clean=False)
+            manifest = Manifest(identity, expected, paths.failures_name, os.getpid(), clean=False)
             manifest.write(paths.manifest)
             yield cls(paths, output, failures, manifest)
 
@@ -98,7 +98,7 @@ def _refuse_foreign(
             f"{output.path} is there already, and magpie did not make it",
             "name another file with -o, or set this one aside with --fresh",
         )
-    if failures.size and (manifest is None or manifest.failures != str(failures.path)):
+    if failures.size and (manifest is None or manifest.failures != paths.failures_name):
         raise UsageError(
             f"{failures.path} is there already, and holds other failures than those of "
             f"{output.path}",

@@ -8,6 +8,8 @@ from typing import Self
 
 from magpie_cli.errors import UsageError
 
+_COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".zip")
+
 
 @dataclass(frozen=True, slots=True)
 class OutputPaths:
@@ -23,6 +25,11 @@ class OutputPaths:
         path = Path(output)
         beside = path.with_name(f"{path.stem}.failures{path.suffix or '.jsonl'}")
         return cls(path, Path(failures) if failures else beside, Path(f"{output}.magpie"))
+
+    @property
+    def failures_name(self) -> str:
+        """The failures seen from the output's folder: it stays true when both move."""
+        return os.path.relpath(self.failures, self.output.parent)
 
     @property
     def manifest(self) -> Path:
@@ -71,6 +78,10 @@ def check_output(output: str, failures: str | None, source: str) -> None:
 
 
 def _check_file(path: Path) -> None:
+    if path.suffix in _COMPRESSED:
+        raise UsageError(
+            f"{path}: rows are written uncompressed", f"magpie generate ... | gzip > {path}"
+        )
     if path.is_dir():
         raise UsageError(f"{path} is a folder", f"-o {path / 'out.jsonl'}")
     if not path.parent.is_dir():

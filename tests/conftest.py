@@ -1,0 +1,79 @@
+"""What many tests share: the command as a real process, and a real server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chat_server import ChatServer
+
+Magpie = Callable[..., subprocess.CompletedProcess[str]]
+
+PAIR = {"instructor_persona": "A curious scientist", "responding_persona": "A careful librarian"}
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would steer magpie or colour its output."""
+    steering = ("MAGPIE_", "OPENAI_", "DRIA_", "VLLM_", "OPENROUTER_")
+    colour = ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES")
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(steering) and key not in colour
+    }
+
+
+@pytest.fixture
+def magpie(tmp_path: Path) -> Magpie:
+    """Run `magpie ARGS` in an empty folder, as a process of its own, in a clean environment."""
+
+    def run(
+        *arguments: str | Path, stdin: bytes | str = "", seconds: float = 60, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "magpie_cli", *map(str, arguments)],
+            input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+            capture_output=True,
+            cwd=tmp_path,
+            env=clean_environment() | environment,
+            timeout=seconds,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return run
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    """A chat server on loopback."""
+    with ChatServer() as running:
+        yield running
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Callable[..., Path]:
+    """Write `number` pairs to `pairs.jsonl`, each with the extra columns given."""
+
+    def write(number: int = 3, **columns: Any) -> Path:
+        path = tmp_path / "pairs.jsonl"
+        rows = [
+            {**PAIR, "instructor_persona": f"A curious scientist, number {n}", **columns}
+            for n in range(number)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
