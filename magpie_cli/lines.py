@@ -44,7 +44,7 @@ class Line:
 def open_input(path: str) -> io.BufferedReader:
     """The uncompressed bytes of `path`, `-` being standard input.
 
-    Raises UsageError where it is missing, a folder, empty, UTF-16 or one JSON array.
+    Raises UsageError where it is missing, a folder, empty, UTF-16, one JSON array or pretty-printed.
     """
     raw = _open(path)
     try:
@@ -133,7 +133,13 @@ def _refuse_other_formats(head: bytes, path: str) -> None:
             f"{input_name(path)} is UTF-16, not UTF-8",
             f"{_pipe('iconv -f UTF-16 -t UTF-8', path)} | magpie generate - ...",
         )
-    if head.removeprefix(_BOM).lstrip().startswith(b"["):
+    start = head.removeprefix(_BOM).lstrip()
+    if start.startswith((b"{\n", b"{\r\n")):
+        raise UsageError(
+            f"{input_name(path)} spreads an object over several lines; magpie reads one a line",
+            f"{_pipe('jq -c .', path)} | magpie generate - ...",
+        )
+    if start.startswith(b"["):
         raise UsageError(
             f"{input_name(path)} is one JSON array; magpie reads one object a line",
             f"{_pipe('jq -c .[]', path)} | magpie generate - ...",

@@ -146,12 +146,18 @@ class _Server:
         except TimeoutError as error:
             raise Transient("timeout", f"no answer in time from {url}") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Transient("connection", f"{url}: {error}") from error
+            raise Transient("connection", f"{url}: {_reason(error)}") from error
         return _json_object(reply, url)
 
     def _without_key(self, reply: bytes) -> bytes:
         """Some servers quote the key that they refuse; it must not reach a file or a screen."""
         return reply.replace(self._key.encode(), b"***") if self._key else reply
+
+
+def _reason(error: Exception) -> str:
+    """Without the words that aiohttp puts around what the system said."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return str(inner) or type(inner).__name__
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -216,7 +222,7 @@ async def _choose_model(server: _Server, row: EngineRow, asked: str | None) -> s
         if error.kind in ("connection", "timeout"):
             start = f"start it with {row.start}, or " if row.start else ""
             raise MagpieError(
-                f"nothing answers at {server.base_url}: {error.message}",
+                f"nothing answers: {error.message}",
                 f"{start}check --base-url; magpie doctor shows every engine",
             ) from error
         listed = []

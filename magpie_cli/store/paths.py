@@ -23,7 +23,7 @@ class OutputPaths:
     def of(cls, output: str, failures: str | None = None) -> Self:
         """The files beside `output`; `failures` names another place for the failures."""
         path = Path(output)
-        beside = path.with_name(f"{path.stem}.failures{path.suffix or '.jsonl'}")
+        beside = path.parent / f"{path.stem}.failures{path.suffix or '.jsonl'}"
         return cls(path, Path(failures) if failures else beside, Path(f"{output}.magpie"))
 
     @property
@@ -67,7 +67,7 @@ def is_stream(output: str) -> bool:
 
 def check_output(output: str, failures: str | None, source: str) -> None:
     """Raise UsageError where an output path cannot be one. Creates nothing."""
-    paths = [] if is_stream(output) else [OutputPaths.of(output, failures).output]
+    paths = [] if is_stream(output) else [Path(output)]
     paths += [Path(failures)] if failures else []
     if len(paths) == 2 and _same(paths[0], paths[1]):
         raise UsageError("--output and --failures name the same file", "give them two names")
