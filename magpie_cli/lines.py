@@ -44,7 +44,7 @@ class Line:
 def open_input(path: str) -> io.BufferedReader:
     """The uncompressed bytes of `path`, `-` being standard input.
 
-    Raises UsageError where it is missing, a folder, empty, UTF-16, one JSON array or pretty-printed.
+    Raises UsageError where it is missing, a folder, empty, UTF-16, an array or pretty-printed JSON.
     """
     raw = _open(path)
     try:
