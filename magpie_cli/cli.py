@@ -3,6 +3,7 @@
 Only typer is imported here; what a command needs, it imports when it runs.
 """
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -25,6 +26,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The `magpie` command."""
+    # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         app(prog_name="magpie")
     except MagpieError as error:
@@ -32,12 +36,6 @@ def main() -> None:
 
         typer.echo(error_text(error), err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        import signal
-
-        from magpie_cli.shutdown import die_by
-
-        die_by(signal.SIGINT)
 
 
 def _engines(incomplete: str) -> list[str]:

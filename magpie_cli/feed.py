@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 READ_AHEAD = 256  # items that wait at most
+MOST_IN_A_ROW = 64  # items that are given out before the event loop gets its turn
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -27,15 +28,32 @@ class Feed(Protocol[_T_co]):
 
 
 class FileFeed(Generic[_T]):
-    """Items of an iterator that never waits long."""
+    """Items of an iterator that never waits long.
 
-    def __init__(self, items: Iterator[_T]) -> None:
+    A None among them means that nothing came of a long stretch. Then, and after every few items,
+    the event loop gets its turn: signals and the display must not wait for a million lines.
+    """
+
+    def __init__(self, items: Iterator[_T | None]) -> None:
         self._items = items
         self._closed = False
+        self._in_a_row = 0
 
     async def take(self) -> _T | None:
         """The next item, None at the end."""
-        return None if self._closed else next(self._items, None)
+        while not self._closed:
+            if self._in_a_row == MOST_IN_A_ROW:
+                self._in_a_row = 0
+                await asyncio.sleep(0)
+                continue
+            try:
+                item = next(self._items)
+            except StopIteration:
+                return None
+            self._in_a_row = MOST_IN_A_ROW if item is None else self._in_a_row + 1
+            if item is not None:
+                return item
+        return None
 
     def close(self) -> None:
         """No more items."""
@@ -45,7 +63,7 @@ class FileFeed(Generic[_T]):
 class PipeFeed(Generic[_T]):
     """Items of an iterator that may wait for ever: it runs in a thread that dies with us."""
 
-    def __init__(self, items: Iterator[_T]) -> None:
+    def __init__(self, items: Iterator[_T | None]) -> None:
         self._items = items
         self._queue: asyncio.Queue[_T | Exception | None] = asyncio.Queue()
         self._space = threading.Semaphore(READ_AHEAD)
@@ -73,8 +91,9 @@ class PipeFeed(Generic[_T]):
         last: Exception | None = None
         try:
             for item in self._items:
-                self._space.acquire()
-                self._put(item)
+                if item is not None:
+                    self._space.acquire()
+                    self._put(item)
         except Exception as error:  # noqa: BLE001 - raised again by take(), in the worker
             last = error
         if last:

@@ -7,9 +7,9 @@ from signal import SIGPIPE, Signals
 from magpie_cli.display import Display, open_display, ticking
 from magpie_cli.engine import Engine, EngineError
 from magpie_cli.engines import choose_engine, open_engine
-from magpie_cli.errors import MagpieError, OutputClosed, UsageError
+from magpie_cli.errors import MagpieError, OutputClosed
 from magpie_cli.feed import FileFeed, PipeFeed
-from magpie_cli.lines import input_name
+from magpie_cli.lines import input_name, no_pairs
 from magpie_cli.pace import Pace
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import own_prompts
@@ -106,7 +106,7 @@ class _Job:
         finished = plan.exhausted and self.tally.seen == plan.expected
         if finished:
             if not plan.expected:
-                raise UsageError(f"{input_name(self.source.path)} has blank lines only")
+                raise no_pairs(self.source.path)
             self.tally.total = plan.expected
             store.finish(plan.expected)
         return finished

@@ -34,7 +34,7 @@ class IdSet:
     """
 
     def __init__(self) -> None:
-        self._table = array("q", bytes(8 * 1024))
+        self._table = _empty(1024)
         self._used = 0
 
     def __len__(self) -> int:
@@ -67,7 +67,11 @@ class IdSet:
 
     def _grow(self) -> None:
         keys = self._table
-        self._table = array("q", bytes(8 * 2 * len(keys)))
+        self._table = _empty(2 * len(keys))
         for key in keys:
             if key != _EMPTY:
                 self._table[self._slot(key)] = key
+
+
+def _empty(places: int) -> "array[int]":
+    return array("q", [_EMPTY]) * places  # exact: from bytes, it would take a sixteenth more

@@ -13,11 +13,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from magpie_cli.errors import MagpieError, UsageError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 MAX_LINE_BYTES = 1024 * 1024
+BYTES_TO_KNOW = 4  # of a stream, to tell its format
 BYTES_KEPT = 2000  # of an over-long line, for its failure
 
 _BOM = b"\xef\xbb\xbf"
@@ -87,18 +91,50 @@ def input_name(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
+def no_pairs(path: str) -> UsageError:
+    """The error for an input in which no line holds anything."""
+    return UsageError(f"{input_name(path)} has blank lines only", _HINT)
+
+
 def _open(path: str) -> io.BufferedReader:
-    if path == "-":
-        # Not sys.stdin: Python aborts at its end while a thread still waits for that object.
-        return open(0, "rb", closefd=False)
     try:
+        if is_pipe(path):
+            # Not sys.stdin: Python aborts at its end while a thread still waits for that object.
+            return _begun(open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-"))
         return Path(path).open("rb")
     except FileNotFoundError as error:
         raise UsageError(f"{path}: there is no such file", _HINT) from error
     except IsADirectoryError as error:
         raise UsageError(f"{path} is a folder", "name a .jsonl file in it") from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{input_name(path)} cannot be read: {error.strerror}") from error
+
+
+def _begun(raw: io.FileIO) -> io.BufferedReader:
+    """A pipe whose first bytes are there, so that they can be looked at however slowly they come."""
+    head = b""
+    while len(head) < BYTES_TO_KNOW and (more := raw.read(io.DEFAULT_BUFFER_SIZE)):
+        head += more
+    return io.BufferedReader(_PutBack(head, raw))
+
+
+class _PutBack(io.RawIOBase):
+    """A stream with bytes put back in front of it."""
+
+    def __init__(self, head: bytes, rest: io.FileIO) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "Buffer") -> int | None:
+        if not self._head:
+            return self._rest.readinto(buffer)
+        view = memoryview(buffer)
+        count = min(len(view), len(self._head))
+        view[:count], self._head = self._head[:count], self._head[count:]
+        return count
 
 
 def _uncompressed(raw: io.BufferedReader) -> io.BufferedReader:

@@ -11,8 +11,13 @@ from magpie_cli.settings import Settings
 from magpie_cli.tally import Tally
 
 
+LONG_STRETCH = 500  # dialogues that are done already
+
+
 class Plan:
     """Iterates over what is to do: a DialogueRequest each, and a Failure each unreadable line.
+
+    Now and then a None, while it passes over a long stretch that is done.
 
     `pairs` counts the pairs read so far, `expected` all outcomes that they and
     the unreadable lines are to have, the skipped ones too. `exhausted` turns
@@ -29,13 +34,15 @@ class Plan:
         self._tally = tally
         self._begun = 0
 
-    def __iter__(self) -> Iterator[DialogueRequest | Failure]:
+    def __iter__(self) -> Iterator[DialogueRequest | Failure | None]:
         for pair in self._reader:
             self.pairs += isinstance(pair, PersonaPair)
             for item in [pair] if isinstance(pair, Failure) else self._samples(pair):
                 self.expected += 1
                 if item.id in self._done:
                     self._tally.skipped += 1
+                    if self._tally.skipped % LONG_STRETCH == 0:
+                        yield None
                     continue
                 if isinstance(item, DialogueRequest):
                     if self._begun == self._settings.limit:

@@ -1,6 +1,6 @@
 """`magpie generate --dry-run`: what there would be to do, and the first messages. Asks nobody."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from magpie_cli.engine import DialogueRequest, Message
 from magpie_cli.engines import choose_engine
@@ -56,14 +56,14 @@ def preview(settings: Settings) -> Preview:
     bad_lines = dialogues = requests = 0
     first: DialogueRequest | None = None
     with open_source(settings.input, strict=settings.strict) as source:
-        plan = Plan(source.pairs(), settings, done, tally)
+        plan = Plan(source.pairs(), replace(settings, limit=None), done, tally)
         for item in plan:
             if isinstance(item, Failure):
                 bad_lines += 1
-                continue
-            first = first or item
-            dialogues += 1
-            requests += 2 * item.num_turns
+            elif item and dialogues != settings.limit:
+                first = first or item
+                dialogues += 1
+                requests += 2 * item.num_turns
     views = Views(own_prompts(), first.pair, first.num_turns) if first else None
     return Preview(
         engine,

@@ -4,6 +4,7 @@ All frozen. A Dialogue, and so a Record, cannot be built unless it alternates in
 responder, ends with the responder and has no empty utterance.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -148,10 +149,10 @@ class Record:
             dialogue=Dialogue.from_utterances(
                 _utterances(_field(row, "dialogue", list)),
                 _field(row, "model", str),
-                Usage(usage.get("prompt_tokens"), usage.get("completion_tokens")),
+                Usage(_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")),
             ),
             engine=_field(row, "engine", str),
-            findings=tuple(_field(row, "findings", list)),
+            findings=_findings(row),
             metadata=_field(row, "metadata", dict),
         )
 
@@ -185,6 +186,14 @@ class Failure:
 
 Outcome = Record | Failure
 
+# JSON escapes the control characters below U+0020 itself; these would reach a terminal.
+_TERMINAL_CONTROLS = re.compile(b"\x7f|\xc2[\x80-\x9f]")
+
+
+def for_terminal(line: bytes) -> bytes:
+    """A line of JSON that says the same without a byte that steers a terminal."""
+    return _TERMINAL_CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
+
 
 def _json_object(line: bytes | str) -> dict[str, Any]:
     try:
@@ -201,6 +210,17 @@ def _field(row: Mapping[str, object], key: str, kind: type[_T]) -> _T:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InvalidRecord(f'"{key}" is not {_TYPE_NAMES[kind]}')
     return value
+
+
+def _tokens(usage: Mapping[str, object], key: str) -> int | None:
+    return None if usage.get(key) is None else _field(usage, key, int)
+
+
+def _findings(row: Mapping[str, object]) -> tuple[str, ...]:
+    findings = _field(row, "findings", list)
+    if not all(isinstance(finding, str) for finding in findings):
+        raise InvalidRecord('"findings" is not a list of strings')
+    return tuple(findings)
 
 
 def _utterances(dialogue: list[object]) -> list[str]:

@@ -33,6 +33,7 @@ class Shutdown:
         self._can_drain = False
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._before = {number: signal.getsignal(number) for number in DRAIN_SECONDS}
         self._handled = [s for s in DRAIN_SECONDS if signal.getsignal(s) != signal.SIG_IGN]
 
     async def __aenter__(self) -> Self:
@@ -48,6 +49,7 @@ class Shutdown:
     ) -> None:
         for number in self._handled:
             self._loop.remove_signal_handler(number)
+            signal.signal(number, self._before[number])
 
     def dialogues_begin(self) -> None:
         """From now on a first signal waits for what is in flight."""

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from magpie_cli.errors import UsageError
-from magpie_cli.lines import input_name, is_pipe, open_input, read_lines
+from magpie_cli.lines import input_name, is_pipe, no_pairs, open_input, read_lines
 from magpie_cli.personas import PairReader
 from magpie_cli.records import Failure
 
@@ -36,16 +36,18 @@ def open_source(path: str, *, strict: bool) -> Iterator[Source]:
     Raises UsageError where it cannot be an input and, if `strict`, where any line is bad: then a
     pipe is first copied to a temporary file.
     """
-    with open_input(path) as stream:
-        if not is_pipe(path):
+    stream = open_input(path)
+    if not is_pipe(path):
+        with stream:
             yield _rewound(path, stream, strict=strict)
-        elif strict:
-            with tempfile.TemporaryFile() as copy:
-                shutil.copyfileobj(stream, copy)
-                copy.seek(0)
-                yield _rewound(path, copy, strict=strict)
-        else:
-            yield Source(path, stream, None)
+    elif strict:
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            yield _rewound(path, copy, strict=strict)
+    else:
+        # Left open: to close it would wait for the thread that waits for whoever writes the pipe.
+        yield Source(path, stream, None)
 
 
 def _rewound(path: str, stream: BinaryIO, *, strict: bool) -> Source:
@@ -54,7 +56,7 @@ def _rewound(path: str, stream: BinaryIO, *, strict: bool) -> Source:
         stream.seek(0)
     lines = sum(1 for _ in read_lines(stream, path))
     if not lines:
-        raise UsageError(f"{input_name(path)} has blank lines only")
+        raise no_pairs(path)
     stream.seek(0)
     return Source(path, stream, lines)
 

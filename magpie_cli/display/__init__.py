@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from magpie_cli.display.json_log import JsonLog
@@ -17,6 +18,7 @@ from magpie_cli.display.text import Quiet, TextLog
 from magpie_cli.engine import EngineError
 from magpie_cli.records import Failure
 from magpie_cli.settings import Settings
+from magpie_cli.store import STDOUT
 from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
@@ -53,7 +55,7 @@ class Display(Protocol):
 
 def open_display(settings: Settings, tally: Tally, stream: TextIO | None = None) -> Display:
     """The display that the flags and the terminal ask for."""
-    stream = stream or sys.stderr
+    stream = stream or sys.stderr or Path(os.devnull).open("w")  # stderr may have been closed
     ticks = settings.progress != "none"
     if settings.log_format == "json":
         return JsonLog(tally, stream, ticks=ticks, quiet=settings.quiet)
@@ -94,5 +96,5 @@ def _fits_a_bar(settings: Settings, stream: TextIO) -> bool:
     then only --progress bar draws one.
     """
     able = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    alone = settings.output != "-" or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    alone = settings.output != "-" or stat.S_ISREG(os.fstat(STDOUT).st_mode)
     return able and (alone or settings.progress == "bar")

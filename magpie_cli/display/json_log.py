@@ -7,7 +7,7 @@ import orjson
 
 from magpie_cli.display.text import LOG_SECONDS
 from magpie_cli.engine import EngineError
-from magpie_cli.records import Failure
+from magpie_cli.records import Failure, for_terminal
 from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
@@ -32,6 +32,8 @@ class JsonLog:
 
     def retrying(self, error: EngineError, delay: float) -> None:
         """`retry`, with the seconds until then."""
+        if self._quiet:
+            return
         self._event("retry", kind=error.kind, message=error.message, delay=round(delay, 3))
 
     def stopping(self, sentence: str) -> None:
@@ -76,7 +78,7 @@ class JsonLog:
     def _event(self, name: str, **fields: object) -> None:
         row = {"event": name, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         try:
-            self._stream.write(orjson.dumps(row | fields).decode() + "\n")
+            self._stream.write(for_terminal(orjson.dumps(row | fields)).decode() + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # nobody reads it any more: the run goes on
             self.interval = None

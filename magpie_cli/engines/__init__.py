@@ -69,9 +69,9 @@ ENGINES: Mapping[str, EngineRow] = {row.name: row for row in _ROWS}
 def choose_engine(
     settings: Settings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, str]:
-    """The engine's name and why it is this one. Raises UsageError where nothing names one."""
+    """The engine's name and why it is this one. Raises UsageError where there is none."""
     if settings.engine:
-        return settings.engine, "--engine"
+        return find_row(settings.engine).name, "--engine"
     if settings.base_url:
         return "openai", "--base-url is given"
     if environment.get("DRIA_API_KEY"):
@@ -81,6 +81,13 @@ def choose_engine(
         "add --engine echo (offline demo), --engine ollama, or --base-url URL; "
         "magpie doctor shows all",
     )
+
+
+def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
+    """The engine called `name`. Raises UsageError with the names there are."""
+    if name not in table:
+        raise UsageError(f"there is no engine {name!r}", f"choose from: {', '.join(table)}")
+    return table[name]
 
 
 @asynccontextmanager
@@ -96,11 +103,10 @@ async def open_engine(
     Raises UsageError for an unknown name or a lacking credential, EngineError where the engine
     itself refuses.
     """
-    if name not in table:
-        raise UsageError(f"there is no engine {name!r}", f"choose from: {', '.join(table)}")
-    module = import_module(table[name].module)
+    row = find_row(name, table)
+    module = import_module(row.module)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    async with module.connect(table[name], settings) as source:
+    async with module.connect(row, settings) as source:
         if isinstance(source, ChatModel):
             yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
         else:

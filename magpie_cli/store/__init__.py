@@ -16,9 +16,10 @@ from magpie_cli.store.append_file import read_ids
 from magpie_cli.store.files import FileStore
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths, check_output, is_stream
-from magpie_cli.store.stream import StreamStore
+from magpie_cli.store.stream import STDOUT, StreamStore
 
 __all__ = [
+    "STDOUT",
     "Manifest",
     "OutputPaths",
     "Store",

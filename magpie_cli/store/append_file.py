@@ -3,11 +3,12 @@
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
-from magpie_cli.errors import MagpieError
+from magpie_cli.errors import MagpieError, OutputClosed
 
 _ID_FIRST = b'{"id":"'
 _BLOCK = 64 * 1024
@@ -21,10 +22,7 @@ class AppendFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise MagpieError(f"{path} cannot be opened: {error.strerror}") from error
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.size = os.fstat(self._fd).st_size
 
     def lock(self) -> bool:
@@ -47,17 +45,12 @@ class AppendFile:
             return False
 
     def append(self, line: bytes) -> None:
-        """Write a whole line. Raises MagpieError, with nothing of the line left in the file."""
-        rest = memoryview(line)
+        """Write a whole line. Raises OSError, with nothing of the line left in the file."""
         try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-        except OSError as error:
+            write_all(self._fd, line)
+        except OSError:
             os.ftruncate(self._fd, self.size)
-            raise MagpieError(
-                f"{self.path} cannot be written: {error.strerror}",
-                "make room and run the same command again; what is done stays done",
-            ) from error
+            raise
         self.size += len(line)
 
     def heal(self, quarantine: Path) -> None:
@@ -81,7 +74,7 @@ class AppendFile:
         The descriptor then belongs to the old file: only `close` may follow.
         """
         if offset == self.size:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
         elif offset:
             new = self.path.with_name(f"{self.path.name}.new")
             with self.path.open("rb") as old, new.open("wb") as copy:
@@ -114,6 +107,27 @@ class AppendFile:
                 return start + found + 1
             end = start
         return 0
+
+
+def write_all(fd: int, line: bytes) -> None:
+    """A nearly full disk takes a part first and says so only at the next write."""
+    rest = memoryview(line)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+@contextmanager
+def disk_errors(path: Path | str) -> Iterator[None]:
+    """What the system refuses, as a MagpieError that names the file, or `path` for it."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed("the reader of the output has gone away") from error
+    except OSError as error:
+        raise MagpieError(
+            f"{error.filename or path} cannot be written: {error.strerror}",
+            "mend that and run the same command again; what is done stays done",
+        ) from error
 
 
 def read_ids(path: Path) -> Iterator[str]:

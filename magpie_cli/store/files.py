@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from magpie_cli.errors import NotFinished, UsageError
+from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Outcome, Record
-from magpie_cli.store.append_file import AppendFile, read_ids
+from magpie_cli.store.append_file import AppendFile, disk_errors, read_ids
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths
 
@@ -40,36 +40,62 @@ class FileStore:
         fresh: bool,
     ) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
-        if fresh and paths.output.exists():
-            with _locked(paths.output, paths):
-                paths.set_aside()
-        with _locked(paths.output, paths) as output, _locked(paths.failures, paths) as failures:
-            _refuse_foreign(output, failures, paths, identity)
-            output.heal(paths.quarantine)
-            failures.heal(paths.quarantine)
-            manifest = Manifest(identity, expected, paths.failures_name, os.getpid(), clean=False)
-            manifest.write(paths.manifest)
-            yield cls(paths, output, failures, manifest)
+        if fresh:
+            _set_aside(paths)
+        _refuse_foreign(paths, identity)
+        with _locked(paths.output, paths) as output:
+            _refuse_foreign(paths, identity)  # now that nobody else can change it
+            with _locked(paths.failures, paths) as failures:
+                output.heal(paths.quarantine)
+                failures.heal(paths.quarantine)
+                manifest = Manifest(
+                    identity, expected, paths.failures_name, os.getpid(), clean=False
+                )
+                manifest.write(paths.manifest)
+                store = cls(paths, output, failures, manifest)
+                yield store
+                store.refuse_loss()
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""
         if isinstance(outcome, Record):
-            self._output.append(outcome.to_json())
+            with disk_errors(self._paths.output):
+                self._output.append(outcome.to_json())
         else:
-            self._failures.append(outcome.to_json())
+            with disk_errors(self._paths.failures):
+                self._failures.append(outcome.to_json())
 
     def finish(self, expected: int) -> None:
         """Every pair without a row has been tried in this run: older failures are out of date."""
-        self._output.sync()
-        self._failures.cut_before(self._failures_before)
-        replace(self._manifest, expected=expected, clean=True).write(self._paths.manifest)
+        self.refuse_loss()
+        with disk_errors(self._paths.output):
+            self._output.sync()
+            self._failures.cut_before(self._failures_before)
+            replace(self._manifest, expected=expected, clean=True).write(self._paths.manifest)
+
+    def refuse_loss(self) -> None:
+        """Raise MagpieError where the rows went to a file that its name no longer leads to."""
+        if not self._output.is_still_there():
+            raise MagpieError(
+                f"{self._paths.output} was removed or replaced while magpie wrote to it",
+                "the rows of this run are gone with it; run the same command again",
+            )
+
+
+def _set_aside(paths: OutputPaths) -> None:
+    if paths.output.exists():
+        with _locked(paths.output, paths), disk_errors(paths.output):
+            paths.set_aside()
+    else:
+        paths.set_aside()
 
 
 @contextmanager
 def _locked(path: Path, paths: OutputPaths) -> Iterator[AppendFile]:
     """`path`, locked. Raises NotFinished where another run has it."""
     while True:
-        file = AppendFile(path)
+        with disk_errors(path):
+            file = AppendFile(path)
         try:
             if not file.lock():
                 manifest = Manifest.read(paths.manifest)
@@ -82,30 +108,30 @@ def _locked(path: Path, paths: OutputPaths) -> Iterator[AppendFile]:
                 yield file
                 return
         finally:
-            file.close()
+            with disk_errors(path):
+                file.close()
 
 
-def _refuse_foreign(
-    output: AppendFile,
-    failures: AppendFile,
-    paths: OutputPaths,
-    identity: Mapping[str, object],
-) -> None:
+def _refuse_foreign(paths: OutputPaths, identity: Mapping[str, object]) -> None:
     """Raise UsageError where one of the files holds what this command did not put there."""
     manifest = Manifest.read(paths.manifest)
-    if output.size and manifest is None:
+    rows, failures = _size(paths.output), _size(paths.failures)
+    if rows and manifest is None:
         raise UsageError(
-            f"{output.path} is there already, and magpie did not make it",
+            f"{paths.output} is there already, and magpie did not make it",
             "name another file with -o, or set this one aside with --fresh",
         )
-    if failures.size and (manifest is None or manifest.failures != paths.failures_name):
+    if failures and (manifest is None or manifest.failures != paths.failures_name):
         raise UsageError(
-            f"{failures.path} is there already, and holds other failures than those of "
-            f"{output.path}",
+            f"{paths.failures} is there already, with other failures than those of {paths.output}",
             "name another file with --failures, or set both aside with --fresh",
         )
-    if output.size and manifest and (differences := manifest.differences(identity)):
+    if rows and manifest and (differences := manifest.differences(identity)):
         raise UsageError(
-            "\n  ".join([f"{output.path} was made with other settings:", *differences]),
+            "\n  ".join([f"{paths.output} was made with other settings:", *differences]),
             "name another file with -o, or set this one aside with --fresh",
         )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -9,7 +9,7 @@ from typing import Any, Self
 import orjson
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.store.append_file import sync_folder
+from magpie_cli.store.append_file import disk_errors, sync_folder
 
 FORMAT = 1
 
@@ -41,6 +41,10 @@ class Manifest:
             return cls(**{key: found[key] for key in cls.__slots__})
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise MagpieError(
+                f"{path} cannot be read: {error.strerror}", "move it aside, or name another -o"
+            ) from error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise MagpieError(
                 f"{path} is damaged: {error}", "set the output aside with --fresh"
@@ -48,18 +52,19 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Temporary file, sync, rename, sync of the folder: whole or not at all."""
-        path.parent.mkdir(exist_ok=True)
         text = orjson.dumps(
             {"format": FORMAT, **{key: getattr(self, key) for key in self.__slots__}},
             option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
         )
         new = path.with_name(f"{path.name}.new")
-        with new.open("wb") as copy:
-            copy.write(text)
-            copy.flush()
-            os.fsync(copy.fileno())
-        new.replace(path)
-        sync_folder(path.parent)
+        with disk_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            with new.open("wb") as copy:
+                copy.write(text)
+                copy.flush()
+                os.fsync(copy.fileno())
+            new.replace(path)
+            sync_folder(path.parent)
 
     def differences(self, identity: Mapping[str, object]) -> list[str]:
         """`turns: 3 -> 5` for each setting that is not as it was."""

@@ -23,6 +23,8 @@ class OutputPaths:
     def of(cls, output: str, failures: str | None = None) -> Self:
         """The files beside `output`; `failures` names another place for the failures."""
         path = Path(output)
+        if path.is_symlink():
+            path = path.resolve()  # one output has one folder, whatever name it goes by
         beside = path.parent / f"{path.stem}.failures{path.suffix or '.jsonl'}"
         return cls(path, Path(failures) if failures else beside, Path(f"{output}.magpie"))
 
@@ -67,23 +69,54 @@ def is_stream(output: str) -> bool:
 
 def check_output(output: str, failures: str | None, source: str) -> None:
     """Raise UsageError where an output path cannot be one. Creates nothing."""
-    paths = [] if is_stream(output) else [Path(output)]
-    paths += [Path(failures)] if failures else []
-    if len(paths) == 2 and _same(paths[0], paths[1]):
+    _refuse_compressed(output)
+    if is_stream(output):
+        _refuse_loop(output, source)
+        paths = []
+    else:
+        _check_file(Path(output))
+        ours = OutputPaths.of(output, failures)
+        paths = [ours.output, ours.failures]
+    if failures:
+        _check_file(Path(failures))
+        paths.append(Path(failures))
+    if len(paths) > 1 and _same(paths[0], paths[1]):
         raise UsageError("--output and --failures name the same file", "give them two names")
     for path in paths:
-        _check_file(path)
         if source != "-" and _same(path, Path(source)):
             raise UsageError(f"{path} is the input itself", "name another file with -o")
 
 
-def _check_file(path: Path) -> None:
-    if path.suffix in _COMPRESSED:
+def _refuse_compressed(output: str) -> None:
+    if Path(output).suffix in _COMPRESSED:
         raise UsageError(
-            f"{path}: rows are written uncompressed", f"magpie generate ... | gzip > {path}"
+            f"{output}: rows are written uncompressed", f"magpie generate ... | gzip > {output}"
         )
+
+
+def _refuse_loop(output: str, source: str) -> None:
+    """Rows that the shell sends into the input would come back as pairs."""
+    if output != "-":
+        return
+    try:
+        rows = os.fstat(1)
+    except OSError as error:
+        raise UsageError("standard output is closed", "name a file with -o") from error
+    if not stat.S_ISREG(rows.st_mode):
+        return
+    try:
+        pairs = os.fstat(0) if source == "-" else Path(source).stat()
+    except OSError:
+        return
+    if os.path.samestat(rows, pairs):
+        raise UsageError("standard output is the input itself", "name another file with -o")
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", f"-o {path / 'out.jsonl'}")
+        raise UsageError(f"{path} is a folder", f"name a file in it: {path / 'out.jsonl'}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a file", "name a file that is one, or is not there yet")
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: there is no such folder", f"mkdir -p {path.parent}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
