@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from signal import SIGPIPE, Signals
 
 from magpie_cli.display import Display, open_display, ticking
-from magpie_cli.engine import Engine, EngineError
+from magpie_cli.engine import DialogueRequest, Engine, EngineError
 from magpie_cli.engines import choose_engine, open_engine
 from magpie_cli.errors import MagpieError, OutputClosed
-from magpie_cli.feed import FileFeed, PipeFeed
+from magpie_cli.feed import Feed, FileFeed, PipeFeed
 from magpie_cli.lines import input_name, no_pairs
 from magpie_cli.pace import Pace
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import own_prompts
+from magpie_cli.records import Failure
 from magpie_cli.run import run
 from magpie_cli.settings import Settings
 from magpie_cli.shutdown import Shutdown
@@ -92,7 +93,9 @@ class _Job:
 
     async def _fill(self, engine: Engine, store: Store, stop: Shutdown) -> bool:
         plan = Plan(self.source.pairs(), self.settings, store.done, self.tally)
-        feed = FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
+        feed: Feed[DialogueRequest | Failure] = (
+            FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
+        )
         with ticking(self.display):
             await run(
                 feed,

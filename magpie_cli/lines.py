@@ -7,15 +7,22 @@ recognised by their first bytes (RFC 1952, RFC 8878).
 
 import hashlib
 import io
+import shlex
 import stat
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from magpie_cli.errors import MagpieError, UsageError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -25,6 +32,8 @@ BYTES_TO_KNOW = 4  # of a stream, to tell its format
 BYTES_KEPT = 2000  # of an over-long line, for its failure
 
 _BOM = b"\xef\xbb\xbf"
+_MOST_READ = MAX_LINE_BYTES + len(_BOM) + len(b"\r\n")
+_BREAKS = (OSError, EOFError, zlib.error, zstd.ZstdError)
 _HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_persona": "a baker"}'
 
 
@@ -50,15 +59,17 @@ def open_input(path: str) -> io.BufferedReader:
 
     Raises UsageError where it is missing, a folder, empty, UTF-16, an array or pretty-printed JSON.
     """
-    raw = _open(path)
-    try:
-        stream = _uncompressed(raw)
-        head = stream.peek(64)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{input_name(path)} cannot be read: {error}") from error
-    if not head:
-        raise UsageError(f"{input_name(path)} is empty", _HINT)
-    _refuse_other_formats(head, path)
+    with ExitStack() as stack:
+        raw = stack.enter_context(_open(path))
+        try:
+            stream = stack.enter_context(_uncompressed(raw))
+            head = stream.peek(64)
+        except _BREAKS as error:
+            raise UsageError(f"{input_name(path)} cannot be read: {error}") from error
+        if not head:
+            raise UsageError(f"{input_name(path)} is empty", _HINT)
+        _refuse_other_formats(head, path)
+        stack.pop_all()
     return stream
 
 
@@ -66,15 +77,18 @@ def read_lines(stream: BinaryIO, path: str) -> Iterator[Line]:
     """Each line that is not blank. Raises MagpieError where the stream breaks off."""
     number = 0
     try:
-        while text := stream.readline(MAX_LINE_BYTES + 1):
+        while text := stream.readline(_MOST_READ):
             number += 1
             if number == 1:
                 text = text.removeprefix(_BOM)
-            if len(text) > MAX_LINE_BYTES and not text.endswith(b"\n"):
-                yield Line(number, text[:BYTES_KEPT], _skip_line(stream, text))
-            elif text := text.strip(b" \t\r\n"):
-                yield Line(number, text)
-    except (OSError, EOFError, zlib.error) as error:
+            line = text.strip(b" \t\r\n")
+            if len(line) > MAX_LINE_BYTES or (
+                len(text) > MAX_LINE_BYTES + 2 and not text.endswith(b"\n")
+            ):
+                yield Line(number, text[:BYTES_KEPT], _digest_long(stream, text))
+            elif line:
+                yield Line(number, line)
+    except _BREAKS as error:
         raise MagpieError(
             f"{input_name(path)} breaks off after line {number}: {error}",
             "mend it and run the same command again; what is done stays done",
@@ -111,7 +125,7 @@ def _open(path: str) -> io.BufferedReader:
 
 
 def _begun(raw: io.FileIO) -> io.BufferedReader:
-    """A pipe whose first bytes are there, so that they can be looked at however slowly they come."""
+    """A pipe whose first bytes are there, so they can be looked at however slowly they come."""
     head = b""
     while len(head) < BYTES_TO_KNOW and (more := raw.read(io.DEFAULT_BUFFER_SIZE)):
         head += more
@@ -142,45 +156,56 @@ def _uncompressed(raw: io.BufferedReader) -> io.BufferedReader:
     if head.startswith(b"\x1f\x8b"):
         import gzip
 
-        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)))
+        return _Decoded(gzip.GzipFile(fileobj=raw), raw)
     if head.startswith(b"\x28\xb5\x2f\xfd"):
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-
-        return io.BufferedReader(cast("io.RawIOBase", zstd.ZstdFile(raw)))
+        return _Decoded(zstd.ZstdFile(raw), raw)
     return raw
 
 
-def _skip_line(stream: BinaryIO, text: bytes) -> str:
+class _Decoded(io.BufferedReader):
+    """What a decoder makes of a file, which it closes with itself."""
+
+    def __init__(self, decoder: object, below: io.BufferedReader) -> None:
+        super().__init__(cast("io.RawIOBase", decoder))
+        self._below = below
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+def _digest_long(stream: BinaryIO, text: bytes) -> str:
     """Pass over the rest of a line, keeping only its digest: it may not fit in memory."""
-    whole = hashlib.sha256(text)
-    while rest := stream.readline(MAX_LINE_BYTES):
-        whole.update(rest.rstrip(b"\r\n"))
-        if rest.endswith(b"\n"):
-            break
+    whole = hashlib.sha256()
+    while not text.endswith(b"\n") and (more := stream.readline(io.DEFAULT_BUFFER_SIZE)):
+        whole.update(text[:-1])  # not the last byte: it may be the CR of the line's end
+        text = text[-1:] + more
+    whole.update(text.removesuffix(b"\n").removesuffix(b"\r"))
     return whole.hexdigest()[:16]
 
 
 def _refuse_other_formats(head: bytes, path: str) -> None:
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
+        marked = head[:1] > b"\x7f"
+        name = "UTF-16" if marked else "UTF-16BE" if head[:1] == b"\0" else "UTF-16LE"
         raise UsageError(
             f"{input_name(path)} is UTF-16, not UTF-8",
-            f"{_pipe('iconv -f UTF-16 -t UTF-8', path)} | magpie generate - ...",
+            _filtered(f"iconv -f {name} -t UTF-8", path),
         )
     start = head.removeprefix(_BOM).lstrip()
     if start.startswith((b"{\n", b"{\r\n")):
         raise UsageError(
             f"{input_name(path)} spreads an object over several lines; magpie reads one a line",
-            f"{_pipe('jq -c .', path)} | magpie generate - ...",
+            _filtered("jq -c .", path),
         )
     if start.startswith(b"["):
         raise UsageError(
             f"{input_name(path)} is one JSON array; magpie reads one object a line",
-            f"{_pipe('jq -c .[]', path)} | magpie generate - ...",
+            _filtered("jq -c '.[]'", path),
         )
 
 
-def _pipe(command: str, path: str) -> str:
-    return f"... | {command}" if path == "-" else f"{command} {path}"
+def _filtered(command: str, path: str) -> str:
+    """What to type so that `command` mends the input on its way."""
+    first = f"... | {command}" if path == "-" else f"{command} {shlex.quote(path)}"
+    return f"{first} | magpie generate - ..."

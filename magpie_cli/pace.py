@@ -6,9 +6,11 @@ server is throttling. What a server asks for in Retry-After is never undercut.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from magpie_cli.engine import (
@@ -31,6 +33,7 @@ BACKOFF_CAP = 60.0
 THROTTLED_BASE = 2.0
 LONGEST_RETRY_AFTER = 120.0
 LONGEST_PATIENCE = 30 * 60.0
+LONGEST_DATE = 366 * 24 * 3600.0  # that is worth naming
 
 _T = TypeVar("_T")
 RetryListener = Callable[[EngineError, float], None]
@@ -67,7 +70,7 @@ class Pace:
         NotFinished when the server asks for more patience than a run has.
         """
         failed = refused = 0
-        deadline = self._clock() + LONGEST_PATIENCE
+        deadline = math.inf
         while True:
             try:
                 return await request()
@@ -79,6 +82,7 @@ class Pace:
                 await self._wait(error, self._jitter(BACKOFF_BASE, failed))
             except Throttled as error:
                 refused += 1
+                deadline = min(deadline, self._clock() + LONGEST_PATIENCE)
                 delay = self._patience(error, refused)
                 if self._clock() + delay > deadline:
                     raise NotFinished(
@@ -95,10 +99,11 @@ class Pace:
         """Seconds to wait after the `refused`-th refusal of one request."""
         asked = error.retry_after or 0.0
         if asked > LONGEST_RETRY_AFTER:
-            again = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + asked))
+            wait = timedelta(seconds=round(min(asked, LONGEST_DATE)))
+            again = datetime.now(UTC).astimezone() + wait
             raise NotFinished(
-                f"{error.message}: the server asks to wait {asked:.0f} s",
-                f"run the same command again after {again}",
+                f"{error.message}: the server asks to wait {wait}",
+                f"run the same command again after {again:%Y-%m-%d %H:%M:%S}",
             ) from error
         return asked + self._jitter(THROTTLED_BASE, refused)
 

@@ -1,6 +1,7 @@
 """Reading pairs: one JSON object a line. Every bad line is named with its number, none stops it."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NoReturn
 
@@ -11,8 +12,11 @@ from magpie_cli.lines import MAX_LINE_BYTES, Line, input_name, read_lines
 from magpie_cli.records import Failure, PersonaPair
 
 MAX_PERSONA_BYTES = 64 * 1024
+MOST_SHOWN = 60  # characters of a value in a message
+MOST_DIGITS = 20  # of a number that fits into 64 bits, its sign included
 
 _OWN_KEYS = frozenset({"id", "instructor_persona", "responding_persona", "num_turns"})
+_MANY_DIGITS = re.compile(rb"\d{19}")
 
 
 class _BadLine(Exception):  # noqa: N818 - private; becomes a Failure
@@ -70,9 +74,9 @@ class PairReader:
         if given is None:
             return self._unused(content_id(row))
         if not isinstance(given, str) or not given.strip():
-            _refuse("bad_id", f'"id" is {given!r}, not a string with something in it')
+            _refuse("bad_id", f'"id" is {_shown(given)}, not a string with something in it')
         if not self.seen.add(given):
-            _refuse("duplicate_id", f'the "id" {given!r} is taken by an earlier line')
+            _refuse("duplicate_id", f'the "id" {_shown(given)} is taken by an earlier line')
         return given
 
     def _unused(self, id_: str) -> str:
@@ -95,7 +99,7 @@ def _row(line: Line) -> dict[str, Any]:
         _check_persona(row, key)
     turns = row.get("num_turns")
     if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
-        _refuse("bad_num_turns", f'"num_turns" is {turns!r}, not a whole number from 1 up')
+        _refuse("bad_num_turns", f'"num_turns" is {_shown(turns)}, not a whole number from 1 up')
     return row
 
 
@@ -108,10 +112,11 @@ def _parse(text: bytes) -> dict[str, Any]:
     except orjson.JSONEncodeError as error:
         _refuse("nested_too_deep", f"not to be written again as JSON: {error}")
     if not isinstance(row, dict):
-        _refuse("not_object", f"a JSON {type(row).__name__}, not an object with two personas")
+        kind = "null" if row is None else type(row).__name__
+        _refuse("not_object", f"a JSON {kind}, not an object with two personas")
     # Each key brings a colon: with as many colons as keys, none can stand there twice.
-    if text.count(b":") != len(row):
-        json.loads(text, object_pairs_hook=_refuse_repeated_keys)
+    if text.count(b":") != len(row) or _MANY_DIGITS.search(text):
+        json.loads(text, object_pairs_hook=_refuse_repeated_keys, parse_int=_refuse_big_numbers)
     return row
 
 
@@ -128,14 +133,20 @@ def _refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) != len(items):
         names = [key for key, _ in items]
         twice = next(key for key in names if names.count(key) > 1)
-        _refuse("duplicate_key", f"the key {twice!r} stands there more than once")
+        _refuse("duplicate_key", f"the key {_shown(twice)} stands there more than once")
     return row
+
+
+def _refuse_big_numbers(digits: str) -> None:
+    # orjson would turn them into floats that say something else.
+    if len(digits) > MOST_DIGITS or not -(2**63) <= int(digits) < 2**64:
+        _refuse("number_too_big", f"the number {_shown(digits)} does not fit into 64 bits")
 
 
 def _check_persona(row: Mapping[str, Any], key: str) -> None:
     persona = row.get(key)
     if persona is None:
-        others = ", ".join(sorted(set(row) - _OWN_KEYS)[:5])
+        others = ", ".join(_shown(key) for key in sorted(set(row) - _OWN_KEYS)[:5])
         _refuse("missing_persona", f'"{key}" is missing' + (f" (there is {others})" * bool(others)))
     if not isinstance(persona, str):
         _refuse("bad_persona", f'"{key}" is not a string')
@@ -143,6 +154,12 @@ def _check_persona(row: Mapping[str, Any], key: str) -> None:
         _refuse("empty_persona", f'"{key}" is empty')
     if len(persona.encode()) > MAX_PERSONA_BYTES:
         _refuse("persona_too_long", f'"{key}" is longer than {MAX_PERSONA_BYTES:,} bytes')
+
+
+def _shown(value: object) -> str:
+    """On one line, and short."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _refuse(kind: str, message: str) -> NoReturn:

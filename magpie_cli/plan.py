@@ -10,7 +10,6 @@ from magpie_cli.records import Failure, PersonaPair
 from magpie_cli.settings import Settings
 from magpie_cli.tally import Tally
 
-
 LONG_STRETCH = 500  # dialogues that are done already
 
 

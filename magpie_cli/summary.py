@@ -1,5 +1,6 @@
 """How a run ended: what was made, where it is, and what to type next."""
 
+import shlex
 from dataclasses import dataclass
 from signal import Signals
 
@@ -34,13 +35,16 @@ class Summary:
     def next_step(self) -> str:
         """What to type next; empty where nothing is left to do."""
         if not self.finished:
+            if self.output == "-":
+                return "name a file with -o to go on where it stops"
             return "run the same command again to go on"
         if self.tally.failed and self.failures:
-            return f"see {self.failures}; the same command tries them again"
+            again = "; the same command tries them again" if self.output != "-" else ""
+            return f"see {self.failures}{again}"
         if self.tally.failed:
             return "add --failures FILE to keep the lines that failed"
         if self.tally.made and self.output != "-":
-            return f"magpie status {self.output}"
+            return f"magpie status {shlex.quote(self.output)}"
         return ""
 
     def sentence(self) -> str:

@@ -5,12 +5,12 @@ escape code; with --log-format json one object an event.
 """
 
 import asyncio
+import io
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol, TextIO
 
 from magpie_cli.display.json_log import JsonLog
@@ -55,7 +55,7 @@ class Display(Protocol):
 
 def open_display(settings: Settings, tally: Tally, stream: TextIO | None = None) -> Display:
     """The display that the flags and the terminal ask for."""
-    stream = stream or sys.stderr or Path(os.devnull).open("w")  # stderr may have been closed
+    stream = stream or sys.stderr or io.StringIO()  # where stderr was closed, nobody listens
     ticks = settings.progress != "none"
     if settings.log_format == "json":
         return JsonLog(tally, stream, ticks=ticks, quiet=settings.quiet)
@@ -95,6 +95,7 @@ def _fits_a_bar(settings: Settings, stream: TextIO) -> bool:
     Rows on the same terminal, or what a pager or `jq` makes of them, would tear the bar apart:
     then only --progress bar draws one.
     """
-    able = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return False
     alone = settings.output != "-" or stat.S_ISREG(os.fstat(STDOUT).st_mode)
-    return able and (alone or settings.progress == "bar")
+    return alone or settings.progress == "bar"

@@ -41,7 +41,7 @@ def progress_line(tally: Tally) -> str:
         parts.append(f"{tally.tokens:,} tokens")
     if tally.retries:
         parts.append(f"{tally.retries:,} retries (last: {tally.last_retry})")
-    return ", ".join(parts)
+    return safe(", ".join(parts))
 
 
 class Quiet:

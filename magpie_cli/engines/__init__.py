@@ -16,6 +16,9 @@ from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
 
+OWN_KEY = "MAGPIE_API_KEY"  # goes wherever --base-url points, and beats the key of a preset
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 _OPENAI = "magpie_cli.engines.openai"
 
 _ROWS = (

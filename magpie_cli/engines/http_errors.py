@@ -4,8 +4,10 @@ Status codes: RFC 9110 section 15, RFC 6585 section 4 (429). Retry-After: RFC 91
 """
 
 import math
+import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
@@ -13,8 +15,8 @@ import orjson
 
 from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
 
-MESSAGE_SHOWN = 300  # characters of a server's own words
-
+_MESSAGES = ("message", "detail", "error")
+_STATUS = re.compile("[45][0-9]{2}")
 _TRANSIENT = frozenset({408, 409, 425})
 _PAIR = frozenset({400, 413, 422})
 
@@ -45,7 +47,7 @@ def classify(status: int, words: ServerWords, headers: Mapping[str, str], url: s
 def error_in_reply(reply: bytes, url: str) -> EngineError:
     """The error in a body with status 200; its `code` may be the status that it should have had."""
     words = server_words(reply)
-    if words.code.isdecimal() and 400 <= int(words.code) <= 599:
+    if _STATUS.fullmatch(words.code):
         return classify(int(words.code), words, {}, url)
     return Transient("error_in_reply", f"{url} answered 200 with an error: {words.message}")
 
@@ -55,12 +57,15 @@ def server_words(reply: bytes) -> ServerWords:
     try:
         answer = orjson.loads(reply)
     except orjson.JSONDecodeError:
-        return ServerWords(_one_line(reply[: 4 * MESSAGE_SHOWN].decode("utf-8", "replace")), "")
-    error = answer.get("error", answer) if isinstance(answer, dict) else answer
-    if not isinstance(error, dict):
-        return ServerWords(_one_line(str(error)), "")
-    message = error.get("message") or error.get("detail") or orjson.dumps(error).decode()
-    return ServerWords(_one_line(str(message)), str(error.get("code", "")))
+        answer = None
+    error = (answer.get("error") or answer) if isinstance(answer, dict) else answer
+    fields = error if isinstance(error, dict) else {"message": error}
+    message = next((fields[key] for key in _MESSAGES if isinstance(fields.get(key), str)), None)
+    code = fields.get("code")
+    return ServerWords(
+        " ".join((message or reply.decode("utf-8", "replace")).split()),
+        str(code) if isinstance(code, str | int) else "",
+    )
 
 
 def retry_after(value: str | None, now: float | None = None) -> float | None:
@@ -74,14 +79,12 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - (now or time.time())
+            date = parsedate_to_datetime(value)
+            date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP dates are in GMT
+            seconds = date.timestamp() - (now or time.time())
         except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:MESSAGE_SHOWN]
 
 
 def _hint(status: int, headers: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from magpie_cli.engine import (
     Sampling,
     Transient,
 )
+from magpie_cli.engines import LOOPBACK, OWN_KEY
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.records import Usage
@@ -35,10 +36,10 @@ SILENCE_TIMEOUT = 120.0
 LISTING_TIMEOUT = 10.0
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 MODELS_SHOWN = 20
-OWN_KEY = "MAGPIE_API_KEY"
+SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
+MESSAGE_SHOWN = 400  # characters of an error
 
 _NO_LISTING = ("http_404", "http_405")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @asynccontextmanager
@@ -76,21 +77,21 @@ def find_key(row: EngineRow, base_url: str, environment: Mapping[str, str]) -> s
     points. Raises UsageError where the key lacks, or would travel unencrypted.
     """
     own_address = base_url == (row.base_url or "").rstrip("/")
-    key = environment.get(OWN_KEY)
+    key = environment.get(OWN_KEY, "").strip()
     if not key and own_address and row.credential:
-        key = environment.get(row.credential)
+        key = environment.get(row.credential, "").strip()
         if not key and row.required:
             raise UsageError(
                 f"the {row.name} engine needs a key, and {row.credential} is not set",
                 f"export {row.credential}=...",
             )
     url = urlsplit(base_url)
-    if key and url.scheme == "http" and url.hostname not in _LOOPBACK:
+    if key and url.scheme == "http" and url.hostname not in LOOPBACK:
         raise UsageError(
             f"{base_url} is not encrypted, and a key is set for it",
             f"use https://, or unset {OWN_KEY}",
         )
-    return key
+    return key or None
 
 
 class OpenAIModel:
@@ -101,7 +102,8 @@ class OpenAIModel:
         self.model = model
         self._server = server
         # OpenAI's newer models refuse `max_tokens`; every other server knows only that name.
-        self._max_tokens = "max_completion_tokens" if row.name == "openai" else "max_tokens"
+        new_name = server.base_url == "https://api.openai.com/v1"
+        self._max_tokens = "max_completion_tokens" if new_name else "max_tokens"
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """One POST. Raises EngineError."""
@@ -128,7 +130,17 @@ class _Server:
         self, method: str, path: str, body: object = None, seconds: float | None = None
     ) -> dict[str, Any]:
         """The JSON object that it answers with. Raises EngineError."""
-        url = self.base_url + path
+        try:
+            return await self._ask(method, self.base_url + path, body, seconds)
+        except EngineError as error:
+            error.message = self._told(error.message)
+            error.hint = error.hint and self._told(error.hint)
+            error.args = (error.message,)
+            raise
+
+    async def _ask(
+        self, method: str, url: str, body: object, seconds: float | None
+    ) -> dict[str, Any]:
         options: dict[str, Any] = {"data": orjson.dumps(body)} if body else {}
         if seconds:
             options["timeout"] = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
@@ -140,7 +152,7 @@ class _Server:
                 allow_redirects=False,
                 **options,
             ) as response:
-                reply = self._without_key(await _read(response))
+                reply = await _read(response)
                 if response.status != 200:
                     raise classify(response.status, server_words(reply), response.headers, url)
         except TimeoutError as error:
@@ -149,9 +161,11 @@ class _Server:
             raise Transient("connection", f"{url}: {_reason(error)}") from error
         return _json_object(reply, url)
 
-    def _without_key(self, reply: bytes) -> bytes:
-        """Some servers quote the key that they refuse; it must not reach a file or a screen."""
-        return reply.replace(self._key.encode(), b"***") if self._key else reply
+    def _told(self, text: str) -> str:
+        """What may be passed on: some servers quote the key that they refuse, or whole pages."""
+        secret = self._key or ""
+        text = text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
+        return text if len(text) <= MESSAGE_SHOWN else f"{text[:MESSAGE_SHOWN]}..."
 
 
 def _reason(error: Exception) -> str:
@@ -270,6 +284,6 @@ def _checked_url(base_url: str) -> str:
 def _proxy(base_url: str) -> str | None:
     """HTTPS_PROXY and its kin, read once: aiohttp would look them up at every request."""
     url = urlsplit(base_url)
-    if proxy_bypass(url.hostname or ""):
+    if url.hostname in LOOPBACK or proxy_bypass(url.hostname or ""):
         return None
     return getproxies().get(url.scheme)

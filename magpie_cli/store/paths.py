@@ -26,7 +26,7 @@ class OutputPaths:
         if path.is_symlink():
             path = path.resolve()  # one output has one folder, whatever name it goes by
         beside = path.parent / f"{path.stem}.failures{path.suffix or '.jsonl'}"
-        return cls(path, Path(failures) if failures else beside, Path(f"{output}.magpie"))
+        return cls(path, Path(failures) if failures else beside, Path(f"{path}.magpie"))
 
     @property
     def failures_name(self) -> str:
