@@ -99,10 +99,9 @@ class Pace:
         """Seconds to wait after the `refused`-th refusal of one request."""
         asked = error.retry_after or 0.0
         if asked > LONGEST_RETRY_AFTER:
-            wait = timedelta(seconds=round(min(asked, LONGEST_DATE)))
-            again = datetime.now(UTC).astimezone() + wait
+            again = datetime.now(UTC).astimezone() + timedelta(seconds=min(asked, LONGEST_DATE))
             raise NotFinished(
-                f"{error.message}: the server asks to wait {wait}",
+                f"{error.message}: the server asks to wait {asked:.0f} s",
                 f"run the same command again after {again:%Y-%m-%d %H:%M:%S}",
             ) from error
         return asked + self._jitter(THROTTLED_BASE, refused)

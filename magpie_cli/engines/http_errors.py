@@ -6,7 +6,7 @@ Status codes: RFC 9110 section 15, RFC 6585 section 4 (429). Retry-After: RFC 91
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from typing import NamedTuple
 import orjson
 
 from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
+
+MESSAGE_SHOWN = 300  # characters of a server's own words
 
 _MESSAGES = ("message", "detail", "error")
 _STATUS = re.compile("[45][0-9]{2}")
@@ -44,16 +46,19 @@ def classify(status: int, words: ServerWords, headers: Mapping[str, str], url: s
     return EngineRefused(kind, text, _hint(status, headers))
 
 
-def error_in_reply(reply: bytes, url: str) -> EngineError:
+def error_in_reply(reply: bytes, url: str, hide: Callable[[str], str] = str) -> EngineError:
     """The error in a body with status 200; its `code` may be the status that it should have had."""
-    words = server_words(reply)
+    words = server_words(reply, hide)
     if _STATUS.fullmatch(words.code):
         return classify(int(words.code), words, {}, url)
     return Transient("error_in_reply", f"{url} answered 200 with an error: {words.message}")
 
 
-def server_words(reply: bytes) -> ServerWords:
-    """From `{"error": {"message": ..., "code": ...}}`, its common variants, or plain text."""
+def server_words(reply: bytes, hide: Callable[[str], str] = str) -> ServerWords:
+    """From `{"error": {"message": ..., "code": ...}}`, its common variants, or plain text.
+
+    `hide` takes out what must not be repeated, before the message is cut.
+    """
     try:
         answer = orjson.loads(reply)
     except orjson.JSONDecodeError:
@@ -62,10 +67,8 @@ def server_words(reply: bytes) -> ServerWords:
     fields = error if isinstance(error, dict) else {"message": error}
     message = next((fields[key] for key in _MESSAGES if isinstance(fields.get(key), str)), None)
     code = fields.get("code")
-    return ServerWords(
-        " ".join((message or reply.decode("utf-8", "replace")).split()),
-        str(code) if isinstance(code, str | int) else "",
-    )
+    text = " ".join((message or reply.decode("utf-8", "replace")).split())
+    return ServerWords(hide(text)[:MESSAGE_SHOWN], str(code) if isinstance(code, str | int) else "")
 
 
 def retry_after(value: str | None, now: float | None = None) -> float | None:

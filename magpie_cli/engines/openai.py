@@ -37,7 +37,6 @@ LISTING_TIMEOUT = 10.0
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 MODELS_SHOWN = 20
 SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
-MESSAGE_SHOWN = 400  # characters of an error
 
 _NO_LISTING = ("http_404", "http_405")
 
@@ -102,7 +101,7 @@ class OpenAIModel:
         self.model = model
         self._server = server
         # OpenAI's newer models refuse `max_tokens`; every other server knows only that name.
-        new_name = server.base_url == "https://api.openai.com/v1"
+        new_name = row.name == "openai" and server.base_url == row.base_url
         self._max_tokens = "max_completion_tokens" if new_name else "max_tokens"
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
@@ -133,8 +132,8 @@ class _Server:
         try:
             return await self._ask(method, self.base_url + path, body, seconds)
         except EngineError as error:
-            error.message = self._told(error.message)
-            error.hint = error.hint and self._told(error.hint)
+            error.message = self._hide(error.message)
+            error.hint = error.hint and self._hide(error.hint)
             error.args = (error.message,)
             raise
 
@@ -154,18 +153,21 @@ class _Server:
             ) as response:
                 reply = await _read(response)
                 if response.status != 200:
-                    raise classify(response.status, server_words(reply), response.headers, url)
+                    words = server_words(reply, self._hide)
+                    raise classify(response.status, words, response.headers, url)
         except TimeoutError as error:
             raise Transient("timeout", f"no answer in time from {url}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Transient("connection", f"{url}: {_reason(error)}") from error
-        return _json_object(reply, url)
+        answer = _json_object(reply, url)
+        if answer.get("error"):  # some servers send their errors with status 200
+            raise error_in_reply(reply, url, self._hide)
+        return answer
 
-    def _told(self, text: str) -> str:
-        """What may be passed on: some servers quote the key that they refuse, or whole pages."""
+    def _hide(self, text: str) -> str:
+        """Without the key: some servers quote the one that they refuse."""
         secret = self._key or ""
-        text = text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
-        return text if len(text) <= MESSAGE_SHOWN else f"{text[:MESSAGE_SHOWN]}..."
+        return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
 
 
 def _reason(error: Exception) -> str:
@@ -194,8 +196,6 @@ def _json_object(reply: bytes, url: str) -> dict[str, Any]:
         raise Transient("bad_reply", f"{url} answered with invalid JSON: {error}") from error
     if not isinstance(answer, dict):
         raise Transient("bad_reply", f"{url} answered with a JSON {type(answer).__name__}")
-    if answer.get("error"):  # some servers send their errors with status 200
-        raise error_in_reply(reply, url)
     return answer
 
 
@@ -226,26 +226,25 @@ def _usage(usage: object) -> Usage:
 
 async def _choose_model(server: _Server, row: EngineRow, asked: str | None) -> str:
     """`asked` if the server has it, or the only one it has. Raises UsageError with the list."""
+    trouble = ""
+    listed: list[str] = []
     try:
         listed = _names(await server.ask("GET", "/models", seconds=LISTING_TIMEOUT))
     except EngineRefused as error:
         if error.kind not in _NO_LISTING:
             raise
-        listed = []
-    except Transient as error:
+    except EngineError as error:
         if error.kind in ("connection", "timeout"):
             start = f"start it with {row.start}, or " if row.start else ""
             raise MagpieError(
                 f"nothing answers: {error.message}",
                 f"{start}check --base-url; magpie doctor shows every engine",
             ) from error
-        listed = []
-    except EngineError:
-        listed = []
+        trouble = f": {error.message}"
     if asked is None:
         if len(listed) == 1:
             return listed[0]
-        raise UsageError(f"{server.base_url}: which model?", _model_hint(listed, ""))
+        raise UsageError(f"{server.base_url}: which model?{trouble}", _model_hint(listed, ""))
     if listed and asked not in listed and f"{asked}:latest" not in listed:
         raise UsageError(f"{server.base_url} has no model {asked!r}", _model_hint(listed, asked))
     return asked
@@ -272,11 +271,16 @@ def _model_hint(listed: list[str], asked: str) -> str:
 
 
 def _checked_url(base_url: str) -> str:
-    url = urlsplit(base_url)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username:
+    try:
+        url = urlsplit(base_url)
+        good = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        good = False
+    if not good or "@" in base_url:
+        address = "with a user or password in it" if "@" in base_url else repr(base_url)
         raise UsageError(
-            f"--base-url {base_url!r} is not an http or https address",
-            "--base-url http://localhost:8000/v1",
+            f"--base-url {address} is not an http or https address",
+            f"--base-url http://localhost:8000/v1, and a key in {OWN_KEY}",
         )
     return base_url.rstrip("/")
 
