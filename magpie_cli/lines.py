@@ -79,12 +79,11 @@ def read_lines(stream: BinaryIO, path: str) -> Iterator[Line]:
     try:
         while text := stream.readline(_MOST_READ):
             number += 1
+            unended = len(text) == _MOST_READ and not text.endswith(b"\n")
             if number == 1:
                 text = text.removeprefix(_BOM)
             line = text.strip(b" \t\r\n")
-            if len(line) > MAX_LINE_BYTES or (
-                len(text) > MAX_LINE_BYTES + 2 and not text.endswith(b"\n")
-            ):
+            if unended or len(line) > MAX_LINE_BYTES:
                 yield Line(number, text[:BYTES_KEPT], _digest_long(stream, text))
             elif line:
                 yield Line(number, line)
@@ -149,6 +148,10 @@ class _PutBack(io.RawIOBase):
         count = min(len(view), len(self._head))
         view[:count], self._head = self._head[:count], self._head[count:]
         return count
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
 
 
 def _uncompressed(raw: io.BufferedReader) -> io.BufferedReader:
