@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.settings import LogFormat, ProgressMode, Settings
+from magpie_cli.settings import MAX_TURNS, LogFormat, ProgressMode, Settings
 
 # Typer's own Rich help would cost more than all else that --help does.
 app = typer.Typer(
@@ -80,7 +80,14 @@ def generate(
     ] = "-",
     turns: Annotated[
         int,
-        _option("--turns", "-t", metavar="N", min=1, help="A question and its answer make one."),
+        _option(
+            "--turns",
+            "-t",
+            metavar="N",
+            min=1,
+            max=MAX_TURNS,
+            help="Per dialogue; a question and its answer make one.",
+        ),
     ] = 1,
     model: Annotated[
         str | None,

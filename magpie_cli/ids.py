@@ -1,10 +1,13 @@
 """Which line is which: ids made from content, and a set of ids that stays small."""
 
 import hashlib
+import re
 from array import array
 from collections.abc import Mapping
 
 import orjson
+
+SAMPLE_SUFFIX = re.compile(r":[0-9]+\Z")  # never the end of an id that a user gives
 
 _EMPTY = 0
 

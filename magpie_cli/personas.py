@@ -7,9 +7,10 @@ from typing import Any, BinaryIO, NoReturn
 
 import orjson
 
-from magpie_cli.ids import IdSet, content_id
+from magpie_cli.ids import SAMPLE_SUFFIX, IdSet, content_id
 from magpie_cli.lines import MAX_LINE_BYTES, Line, input_name, read_lines
 from magpie_cli.records import Failure, PersonaPair
+from magpie_cli.settings import MAX_TURNS
 
 MAX_PERSONA_BYTES = 64 * 1024
 MOST_SHOWN = 60  # characters of a value in a message
@@ -30,11 +31,11 @@ class _BadLine(Exception):  # noqa: N818 - private; becomes a Failure
 class PairReader:
     """Iterates over the pairs of a stream: a PersonaPair a good line, a Failure a bad one.
 
-    `seen` holds every id given out so far, so that no id is given out twice.
+    No id is given out twice.
     """
 
     def __init__(self, stream: BinaryIO, path: str) -> None:
-        self.seen = IdSet()
+        self._seen = IdSet()
         self._stream = stream
         self._path = path
         self._repeats: dict[str, int] = {}
@@ -44,17 +45,16 @@ class PairReader:
             try:
                 yield self._pair(line)
             except _BadLine as error:
-                yield self.failure(line.number, line.text, line.digest(), error.kind, str(error))
+                yield self._failure(line, error)
 
-    def failure(self, number: int, text: bytes, id_: str, kind: str, message: str) -> Failure:
-        """The failure of an input line, which keeps the line as it was read."""
+    def _failure(self, line: Line, error: _BadLine) -> Failure:
         return Failure(
-            id=self._unused(id_),
+            id=self._unused(line.digest()),
             stage="input",
-            kind=kind,
-            message=f"{input_name(self._path)}:{number}: {message}",
+            kind=error.kind,
+            message=f"{input_name(self._path)}:{line.number}: {error}",
             attempts=0,
-            input=text.decode("utf-8", "replace"),
+            input=line.text.decode("utf-8", "replace"),
         )
 
     def _pair(self, line: Line) -> PersonaPair:
@@ -75,16 +75,18 @@ class PairReader:
             return self._unused(content_id(row))
         if not isinstance(given, str) or not given.strip():
             _refuse("bad_id", f'"id" is {_shown(given)}, not a string with something in it')
-        if not self.seen.add(given):
+        if SAMPLE_SUFFIX.search(given):
+            _refuse("bad_id", f'the "id" {_shown(given)} ends as the name of a further sample does')
+        if not self._seen.add(given):
             _refuse("duplicate_id", f'the "id" {_shown(given)} is taken by an earlier line')
         return given
 
     def _unused(self, id_: str) -> str:
         """`id_`, or `id_-2`, `id_-3`, ... for lines of the same content."""
-        if self.seen.add(id_):
+        if self._seen.add(id_):
             return id_
         number = self._repeats.get(id_, 2)
-        while not self.seen.add(f"{id_}-{number}"):
+        while not self._seen.add(f"{id_}-{number}"):
             number += 1
         self._repeats[id_] = number + 1
         return f"{id_}-{number}"
@@ -98,8 +100,10 @@ def _row(line: Line) -> dict[str, Any]:
     for key in ("instructor_persona", "responding_persona"):
         _check_persona(row, key)
     turns = row.get("num_turns")
-    if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
-        _refuse("bad_num_turns", f'"num_turns" is {_shown(turns)}, not a whole number from 1 up')
+    whole = isinstance(turns, int) and not isinstance(turns, bool)
+    if turns is not None and not (whole and 1 <= turns <= MAX_TURNS):
+        message = f'"num_turns" is {_shown(turns)}, not a whole number from 1 to {MAX_TURNS}'
+        _refuse("bad_num_turns", message)
     return row
 
 
@@ -131,9 +135,11 @@ def _why_not_json(text: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]
 def _refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(items)
     if len(row) != len(items):
-        names = [key for key, _ in items]
-        twice = next(key for key in names if names.count(key) > 1)
-        _refuse("duplicate_key", f"the key {_shown(twice)} stands there more than once")
+        seen: set[str] = set()
+        for key, _ in items:
+            if key in seen:
+                _refuse("duplicate_key", f"the key {_shown(key)} stands there more than once")
+            seen.add(key)
     return row
 
 

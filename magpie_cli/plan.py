@@ -36,7 +36,7 @@ class Plan:
     def __iter__(self) -> Iterator[DialogueRequest | Failure | None]:
         for pair in self._reader:
             self.pairs += isinstance(pair, PersonaPair)
-            for item in [pair] if isinstance(pair, Failure) else self._samples(pair):
+            for item in [pair] if isinstance(pair, Failure) else self._requests(pair):
                 self.expected += 1
                 if item.id in self._done:
                     self._tally.skipped += 1
@@ -50,27 +50,17 @@ class Plan:
                 yield item
         self.exhausted = True
 
-    def _samples(self, pair: PersonaPair) -> Iterator[DialogueRequest | Failure]:
-        """One request for each dialogue that this pair is to have."""
-        yield self._request(pair, pair.id)
-        for number in range(2, self._settings.samples + 1):
-            id_ = sample_id(pair.id, number)
-            if self._reader.seen.add(id_):
-                yield self._request(pair, id_)
-            else:
-                message = f'its dialogue {number} would be {id_!r}, the "id" of an earlier line'
-                yield self._reader.failure(
-                    pair.line_number, pair.line.encode(), id_, "duplicate_id", message
-                )
-
-    def _request(self, pair: PersonaPair, id_: str) -> DialogueRequest:
-        return DialogueRequest(
-            id=id_,
-            pair=pair,
-            num_turns=pair.num_turns or self._settings.turns,
-            seed=dialogue_seed(self._settings.seed, id_),
-            on_utterance=self._tally.heard,
-        )
+    def _requests(self, pair: PersonaPair) -> Iterator[DialogueRequest]:
+        """One for each dialogue that this pair is to have."""
+        for sample in range(1, self._settings.samples + 1):
+            id_ = sample_id(pair.id, sample)
+            yield DialogueRequest(
+                id=id_,
+                pair=pair,
+                num_turns=pair.num_turns or self._settings.turns,
+                seed=dialogue_seed(self._settings.seed, id_),
+                on_utterance=self._tally.heard,
+            )
 
 
 def dialogue_seed(run_seed: int | None, id_: str) -> int | None:

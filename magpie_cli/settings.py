@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_TURNS = 1000  # a dialogue; more is a slip, and no model's context holds it
+
 ProgressMode = Literal["auto", "bar", "log", "none"]
 LogFormat = Literal["text", "json"]
 

@@ -57,7 +57,9 @@ class Summary:
             + (f" -> {self.output}" if self.output != "-" else "")
         ]
         if tally.skipped:
-            parts.append(f"{tally.skipped:,} were there already")
+            parts.append(
+                f"{tally.skipped:,} {'was' if tally.skipped == 1 else 'were'} there already"
+            )
         if tally.failed:
             kinds = ", ".join(f"{kind} {number:,}" for kind, number in tally.failures.most_common())
             parts.append(f"{tally.failed:,} failed ({kinds})")
