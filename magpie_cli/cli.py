@@ -139,7 +139,7 @@ def generate(
     ] = False,
     failures: Annotated[
         str | None,
-        _option("--failures", metavar="FILE", help="[default: beside OUT, OUT.failures.jsonl]"),
+        _option("--failures", metavar="FILE", help="[default: OUT with .failures in its name]"),
     ] = None,
     fresh: Annotated[
         bool, _option("--fresh", help="Set an old OUT aside as OUT.1, and begin anew.")
@@ -194,7 +194,7 @@ def status(
     failures: Annotated[
         str | None, _option("--failures", help="If generate was given one.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json: Annotated[bool, _option("--json", help="For programs.")] = False,
 ) -> None:
     """Say how many dialogues of OUT are done, failed and left; also during a run."""
     from magpie_cli.status import status as look
@@ -204,7 +204,7 @@ def status(
 
 
 @app.command()
-def doctor(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+def doctor(json: Annotated[bool, _option("--json", help="For programs.")] = False) -> None:
     """Say of each engine whether it is ready, and what it lacks."""
     from magpie_cli.doctor import doctor as examine
     from magpie_cli.doctor import text

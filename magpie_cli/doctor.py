@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from magpie_cli.engine import EngineRow
-from magpie_cli.engines import ENGINES, LOOPBACK, OWN_KEY
+from magpie_cli.engines import ENGINES, LOOPBACK
 
 ANSWER_SECONDS = 0.5
 
@@ -54,8 +54,7 @@ def text(checkups: list[Checkup]) -> str:
 
 
 def _lacks(row: EngineRow, environment: Mapping[str, str]) -> str | None:
-    keys = (environment.get(OWN_KEY), environment.get(row.credential or ""))
-    if row.required and row.credential and not any(keys):
+    if row.required and row.credential and not environment.get(row.credential, "").strip():
         return f"{row.credential} is not set: export {row.credential}=..."
     url = urlsplit(row.base_url or "")
     if url.hostname in LOOPBACK and not _listens(url.hostname, url.port or 80):

@@ -35,8 +35,8 @@ def generate(settings: Settings) -> Summary:
         engine, why = choose_engine(settings)
         # Before the event loop, so that Ctrl-C works while nobody writes to the pipe.
         with open_source(settings.input, strict=settings.strict) as source:
-            job = _Job(settings, source, engine, why, tally, display)
-            summary = asyncio.run(job.work())
+            work = _Run(settings, source, engine, why, tally, display).work()
+            summary = asyncio.run(work)
     except OutputClosed:
         summary = _summary(settings, tally, stopped_by=SIGPIPE)
     except MagpieError as error:
@@ -46,7 +46,7 @@ def generate(settings: Settings) -> Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Run:
     """One run, with its input open. `engine` is a name, `why` the reason for it."""
 
     settings: Settings
@@ -58,13 +58,13 @@ class _Job:
 
     async def work(self) -> Summary:
         """Run until the input, a signal or an error ends it."""
-        async with Shutdown() as stop:
+        with Shutdown() as stop:
             stop.listeners.append(self.display.stopping)
             finished = False
             try:
                 finished = await self._work(stop)
             except asyncio.CancelledError:
-                if stop.signal is None:
+                if not stop.requested:
                     raise
             return _summary(
                 self.settings,
@@ -85,6 +85,7 @@ class _Job:
                 self.settings.output,
                 self.settings.failures,
                 identity,
+                source=self.settings.input,
                 expected=self.tally.total,
                 fresh=self.settings.fresh,
             ) as store:
@@ -92,7 +93,7 @@ class _Job:
                 return await self._fill(engine, store, stop)
 
     async def _fill(self, engine: Engine, store: Store, stop: Shutdown) -> bool:
-        plan = Plan(self.source.pairs(), self.settings, store.done, self.tally)
+        plan = Plan(self.source.pairs(), self.settings, store.done, self.tally, store.failed)
         feed: Feed[DialogueRequest | Failure] = (
             FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
         )
@@ -111,7 +112,7 @@ class _Job:
             if not plan.expected:
                 raise no_pairs(self.source.path)
             self.tally.total = plan.expected
-            store.finish(plan.expected)
+            store.finish(plan.expected, None if plan.passed_over else plan.tried)
         return finished
 
     def _on_retry(self, error: EngineError, delay: float) -> None:
@@ -152,6 +153,16 @@ def _summary(
     error: MagpieError | None = None,
 ) -> Summary:
     failures = settings.failures
-    if failures is None and not is_stream(settings.output):
+    stream = is_stream(settings.output)
+    if failures is None and not stream:
         failures = str(OutputPaths.of(settings.output).failures)
-    return Summary(tally, settings.output, failures, finished, stopped_by, error)
+    again = "the same command without --fresh" if settings.fresh else "the same command"
+    return Summary(
+        tally,
+        "-" if stream else settings.output,
+        failures,
+        finished,
+        stopped_by,
+        error,
+        again=again,
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import orjson
 
-SAMPLE_SUFFIX = re.compile(r":[0-9]+\Z")  # never the end of an id that a user gives
+SAMPLE_SUFFIX = re.compile(r"~[0-9]+\Z")  # never the end of an id that a user gives
 
 _EMPTY = 0
 
@@ -22,11 +22,11 @@ def content_id(row: Mapping[str, object]) -> str:
 
 
 def sample_id(pair_id: str, sample: int) -> str:
-    """Id of the `sample`-th dialogue (1, 2, ...) of a pair: `id`, `id:2`, `id:3`.
+    """Id of the `sample`-th dialogue (1, 2, ...) of a pair: `id`, `id~2`, `id~3`.
 
     The first has no suffix, so that asking for more samples later only adds rows.
     """
-    return pair_id if sample == 1 else f"{pair_id}:{sample}"
+    return pair_id if sample == 1 else f"{pair_id}~{sample}"
 
 
 class IdSet:

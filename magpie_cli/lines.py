@@ -12,7 +12,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -76,20 +76,32 @@ def open_input(path: str) -> io.BufferedReader:
 def read_lines(stream: BinaryIO, path: str) -> Iterator[Line]:
     """Each line that is not blank. Raises MagpieError where the stream breaks off."""
     number = 0
+    while True:
+        with breaks(path, f"after line {number}"):
+            text = stream.readline(_MOST_READ)
+        if not text:
+            return
+        number += 1
+        unended = len(text) == _MOST_READ and not text.endswith(b"\n")
+        if number == 1:
+            text = text.removeprefix(_BOM)
+        line = text.strip(b" \t\r\n")
+        if unended or len(line) > MAX_LINE_BYTES:
+            with breaks(path, f"in line {number}"):
+                digest = _digest_long(stream, text)
+            yield Line(number, text[:BYTES_KEPT], digest)
+        elif line:
+            yield Line(number, line)
+
+
+@contextmanager
+def breaks(path: str, where: str) -> Iterator[None]:
+    """What goes wrong in the middle of a stream, as a MagpieError."""
     try:
-        while text := stream.readline(_MOST_READ):
-            number += 1
-            unended = len(text) == _MOST_READ and not text.endswith(b"\n")
-            if number == 1:
-                text = text.removeprefix(_BOM)
-            line = text.strip(b" \t\r\n")
-            if unended or len(line) > MAX_LINE_BYTES:
-                yield Line(number, text[:BYTES_KEPT], _digest_long(stream, text))
-            elif line:
-                yield Line(number, line)
+        yield
     except _BREAKS as error:
         raise MagpieError(
-            f"{input_name(path)} breaks off after line {number}: {error}",
+            f"{input_name(path)} breaks off {where}: {error}",
             "mend it and run the same command again; what is done stays done",
         ) from error
 

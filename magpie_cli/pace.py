@@ -2,7 +2,7 @@
 
 A retry waits with full jitter: uniform over 0 to min(60 s, 0.5 s x 2^n), after
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ; 2 s for 0.5 s when the
-server is throttling. What a server asks for in Retry-After is never undercut.
+server is throttling, and then what it asks for in Retry-After is never undercut.
 """
 
 import asyncio

@@ -76,7 +76,7 @@ class PairReader:
         if not isinstance(given, str) or not given.strip():
             _refuse("bad_id", f'"id" is {_shown(given)}, not a string with something in it')
         if SAMPLE_SUFFIX.search(given):
-            _refuse("bad_id", f'the "id" {_shown(given)} ends as the name of a further sample does')
+            _refuse("bad_id", f'the "id" {_shown(given)} ends in ~ and digits: use another sign')
         if not self._seen.add(given):
             _refuse("duplicate_id", f'the "id" {_shown(given)} is taken by an earlier line')
         return given

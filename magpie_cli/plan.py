@@ -18,18 +18,32 @@ class Plan:
 
     Now and then a None, while it passes over a long stretch that is done.
 
-    `pairs` counts the pairs read so far, `expected` all outcomes that they and
-    the unreadable lines are to have, the skipped ones too. `exhausted` turns
-    true when the input is through; it stays false when --limit ends the iteration before.
+    `pairs` counts the pairs read so far, `expected` all outcomes that they and the unreadable lines
+    are to have, the skipped ones too. `exhausted` turns true when the input is through; it stays
+    false when --limit ends the iteration before.
+
+    `failed` are the ids that an earlier run failed at. They are tried again, and then stand in
+    `tried`; but under --limit they are passed over: a batch must not spend itself on the same pairs
+    for ever.
     """
 
-    def __init__(self, reader: PairReader, settings: Settings, done: IdSet, tally: Tally) -> None:
+    def __init__(
+        self,
+        reader: PairReader,
+        settings: Settings,
+        done: IdSet,
+        tally: Tally,
+        failed: IdSet | None = None,
+    ) -> None:
         self.pairs = 0
         self.expected = 0
         self.exhausted = False
+        self.tried = IdSet()
+        self.passed_over = 0
         self._reader = reader
         self._settings = settings
         self._done = done
+        self._failed = failed or IdSet()
         self._tally = tally
         self._begun = 0
 
@@ -43,6 +57,12 @@ class Plan:
                     if self._tally.skipped % LONG_STRETCH == 0:
                         yield None
                     continue
+                if item.id in self._failed:
+                    if self._settings.limit and isinstance(item, DialogueRequest):
+                        self.passed_over += 1
+                        self._tally.passed_over()
+                        continue
+                    self.tried.add(item.id)
                 if isinstance(item, DialogueRequest):
                     if self._begun == self._settings.limit:
                         return

@@ -10,13 +10,20 @@ from magpie_cli.prompts import Views, own_prompts
 from magpie_cli.records import Failure
 from magpie_cli.settings import Settings
 from magpie_cli.source import open_source
-from magpie_cli.store import check_output, done_ids
+from magpie_cli.store import (
+    Manifest,
+    OutputPaths,
+    check_output,
+    done_ids,
+    is_stream,
+    refuse_foreign,
+)
 from magpie_cli.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Counts over the whole input; `dialogues` and `requests` are those still to make.
+    """Counts over the whole input; `dialogues` and `requests` are those that a run would make.
 
     `instructor` and `responder` are the first messages of the first dialogue.
     """
@@ -52,7 +59,10 @@ def preview(settings: Settings) -> Preview:
     check_output(settings.output, settings.failures, settings.input)
     engine, _ = choose_engine(settings)
     tally = Tally()
-    done = IdSet() if settings.fresh else done_ids(settings.output)
+    done = IdSet()
+    if not settings.fresh and not is_stream(settings.output):
+        _refuse_foreign(settings, engine)
+        done = done_ids(settings.output)
     bad_lines = dialogues = requests = 0
     first: DialogueRequest | None = None
     with open_source(settings.input, strict=settings.strict) as source:
@@ -75,3 +85,11 @@ def preview(settings: Settings) -> Preview:
         tuple(views.instructor) if views else (),
         tuple(views.responder) if views else (),
     )
+
+
+def _refuse_foreign(settings: Settings, engine: str) -> None:
+    """As the run would; a model that only the server could name is taken to be the same."""
+    paths = OutputPaths.of(settings.output, settings.failures)
+    manifest = Manifest.read(paths.manifest)
+    model = settings.model or (manifest and manifest.identity["model"]) or ""
+    refuse_foreign(paths, settings.identity(engine, model, own_prompts().digest()))

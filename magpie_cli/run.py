@@ -43,7 +43,7 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
             if isinstance(outcome, Failure):
                 on_failure(outcome)
 
-    stop.listeners.append(lambda _: feed.close())
+    stop.listeners.insert(0, lambda _: feed.close())
     stop.dialogues_begin()
     try:
         async with asyncio.TaskGroup() as workers:

@@ -43,8 +43,7 @@ class Settings:
     def identity(self, engine: str, model: str, prompts: str) -> dict[str, object]:
         """What changes a row: rows of two identities never share an output.
 
-        Concurrency, timeouts, limits, URLs and the number of samples are not in it: with them
-        changed, the same id still means the same request.
+        Concurrency, timeouts, limits, addresses and the number of samples are not in it.
         """
         return {
             "engine": engine,

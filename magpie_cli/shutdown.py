@@ -10,19 +10,21 @@ import os
 import signal
 from collections.abc import Callable
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from magpie_cli.errors import MagpieError
 
 DRAIN_SECONDS = {signal.SIGINT: 120.0, signal.SIGTERM: 25.0, signal.SIGHUP: 25.0}
-LAST_SECONDS = 1.5  # from the second signal until the process dies, finished or not
+LAST_SECONDS = (
+    1.5  # from the second signal, or the end of the drain, until the process dies, finished or not
+)
 
 
 class Shutdown:
-    """Listens to SIGINT, SIGTERM and SIGHUP while it is open; a signal ignored before stays so.
+    """Ends the run of the task that makes it. Until `dialogues_begin`, signals do what they did.
 
-    `requested` turns true once no new dialogue may begin, `signal` and `error` say why.
-    Each of `listeners` hears a sentence about it.
+    `requested` turns true once no new dialogue may begin; `signal` and `error` say why. Each of
+    `listeners` hears a sentence about it. A signal that was ignored before stays so.
     """
 
     def __init__(self) -> None:
@@ -30,47 +32,44 @@ class Shutdown:
         self.requested = False
         self.signal: signal.Signals | None = None
         self.error: MagpieError | None = None
-        self._can_drain = False
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
-        self._before = {number: signal.getsignal(number) for number in DRAIN_SECONDS}
-        self._handled = [s for s in DRAIN_SECONDS if signal.getsignal(s) != signal.SIG_IGN]
+        self._before: dict[signal.Signals, Any] = {}
 
-    async def __aenter__(self) -> Self:
-        for number in self._handled:
-            self._loop.add_signal_handler(number, self._on_signal, number)
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number in self._handled:
+        for number, handler in self._before.items():
             self._loop.remove_signal_handler(number)
-            signal.signal(number, self._before[number])
+            signal.signal(number, handler)
 
     def dialogues_begin(self) -> None:
         """From now on a first signal waits for what is in flight."""
-        self._can_drain = True
+        for number in DRAIN_SECONDS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.getsignal(number)
+                self._loop.add_signal_handler(number, self._on_signal, number)
 
     def refuse(self, error: MagpieError) -> None:
         """Nothing more will pass: drain, then raise `error`."""
         if not self.requested:
             self.error = error
-            self._request("stopping: " + error.message)
+            self._loop.call_later(DRAIN_SECONDS[signal.SIGINT], self._cancel)
+            self._request(f"stopping after the dialogues in flight: {error.message}")
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self.signal is not None or not self._can_drain:
-            self.signal = self.signal or number
-            self.requested = True
-            self._loop.call_later(LAST_SECONDS, die_by, self.signal)
-            self._cancel()
+        if self.signal is not None:
+            self._stop_now(self.signal)
             return
         self.signal = number
         seconds = DRAIN_SECONDS[number]
-        self._loop.call_later(seconds, self._cancel)
+        self._loop.call_later(seconds, self._stop_now, number)
         self._request(
             f"{number.name}: finishing the dialogues in flight (at most {seconds:.0f} s); "
             "once more stops at once"
@@ -80,6 +79,11 @@ class Shutdown:
         self.requested = True
         for listener in self.listeners:
             listener(sentence)
+
+    def _stop_now(self, number: signal.Signals) -> None:
+        """Even where a thread hangs in a write that nobody reads."""
+        self._loop.call_later(LAST_SECONDS, die_by, number)
+        self._cancel()
 
     def _cancel(self) -> None:
         if self._task:

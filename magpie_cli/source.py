@@ -9,7 +9,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from magpie_cli.errors import UsageError
-from magpie_cli.lines import input_name, is_pipe, no_pairs, open_input, read_lines
+from magpie_cli.lines import breaks, input_name, is_pipe, no_pairs, open_input, read_lines
 from magpie_cli.personas import PairReader
 from magpie_cli.records import Failure
 
@@ -42,7 +42,8 @@ def open_source(path: str, *, strict: bool) -> Iterator[Source]:
             yield _rewound(path, stream, strict=strict)
     elif strict:
         with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(stream, copy)
+            with breaks(path, "before its end"):
+                shutil.copyfileobj(stream, copy)
             copy.seek(0)
             yield _rewound(path, copy, strict=strict)
     else:

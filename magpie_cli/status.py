@@ -45,13 +45,14 @@ def status(output: str, failures: str | None = None) -> Status:
         )
     done = done_ids(output)
     failed_file = Path(failures) if failures else paths.output.parent / manifest.failures
-    failed = set(read_ids(failed_file)) if failed_file.exists() else set()
-    lost = sum(1 for id_ in failed if id_ not in done)
-    left = None if manifest.expected is None else max(0, manifest.expected - len(done) - lost)
+    failed = {id_ for id_ in read_ids(failed_file) if id_ not in done}
+    left = manifest.expected
+    if left is not None:
+        left = 0 if manifest.clean else max(0, left - len(done) - len(failed))
     return Status(
         output=output,
         done=len(done),
-        failed=lost,
+        failed=len(failed),
         left=left,
         model=manifest.identity["model"],
         engine=manifest.identity["engine"],

@@ -10,9 +10,10 @@ from magpie_cli.tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`output` and `failures` as the user named them; `failures` is None where nobody keeps them.
+    """`output` and `failures` are paths; `-` for any stream, None where nobody keeps failures.
 
-    `finished` says that the whole input is through, `stopped_by` and `error` what ended it before.
+    `again` is the command that goes on or tries again. `finished` says that the whole input is
+    through, `stopped_by` and `error` what ended it before.
     """
 
     tally: Tally
@@ -21,6 +22,7 @@ class Summary:
     finished: bool
     stopped_by: Signals | None = None
     error: MagpieError | None = None
+    again: str = "the same command"
 
     @property
     def exit_code(self) -> int:
@@ -35,17 +37,24 @@ class Summary:
     def next_step(self) -> str:
         """What to type next; empty where nothing is left to do."""
         if not self.finished:
-            if self.output == "-":
-                return "name a file with -o to go on where it stops"
-            return "run the same command again to go on"
-        if self.tally.failed and self.failures:
-            again = "; the same command tries them again" if self.output != "-" else ""
-            return f"see {self.failures}{again}"
+            return self._to_go_on()
         if self.tally.failed:
+            return self._about_failures()
+        made_here = self.tally.made and self.output != "-"
+        return f"magpie status {shlex.quote(self.output)}" if made_here else ""
+
+    def _to_go_on(self) -> str:
+        if self.output == "-":
+            return "name a file with -o to go on where it stops"
+        return f"run {self.again} again to go on"
+
+    def _about_failures(self) -> str:
+        if not self.failures:
             return "add --failures FILE to keep the lines that failed"
-        if self.tally.made and self.output != "-":
-            return f"magpie status {shlex.quote(self.output)}"
-        return ""
+        if self.tally.bad_lines == self.tally.failed:
+            return f"mend these lines; {self.failures} says what is wrong with each"
+        again = f"; {self.again} tries them again" if self.output != "-" else ""
+        return f"see {self.failures}{again}"
 
     def sentence(self) -> str:
         """All of it on one line."""

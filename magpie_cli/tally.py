@@ -11,13 +11,15 @@ from magpie_cli.records import Failure, Outcome, Usage
 class Tally:
     """`total` counts dialogues and unreadable lines, None while unknown; `skipped` were there.
 
-    `tokens` counts the completions'; `failures` counts by kind.
+    `bad_lines` is the part of `failed` that no run can mend. `tokens` counts the completions',
+    `failures` by kind.
     """
 
     total: int | None = None
     skipped: int = 0
     made: int = 0
     failed: int = 0
+    bad_lines: int = 0
     in_flight: int = 0
     utterances: int = 0
     tokens: int = 0
@@ -31,10 +33,16 @@ class Tally:
         self.utterances += 1
         self.tokens += usage.completion_tokens or 0
 
+    def passed_over(self) -> None:
+        """A pair that failed in an earlier run and is not tried in this one."""
+        self.failed += 1
+        self.failures["failed_before"] += 1
+
     def settled(self, outcome: Outcome) -> None:
         """One more outcome that is kept."""
         if isinstance(outcome, Failure):
             self.failed += 1
+            self.bad_lines += outcome.stage == "input"
             self.failures[outcome.kind] += 1
         else:
             self.made += 1

@@ -66,7 +66,7 @@ def test_every_pair_is_one_request() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "ids"),
-    [(1, ["a", "b"]), (2, ["a", "a:2", "b", "b:2"]), (3, ["a", "a:2", "a:3", "b", "b:2", "b:3"])],
+    [(1, ["a", "b"]), (2, ["a", "a~2", "b", "b~2"]), (3, ["a", "a~2", "a~3", "b", "b~2", "b~3"])],
 )
 def test_samples_multiply_the_requests(samples: int, ids: list[str]) -> None:
     """Each pair is asked for as often as --samples says, each time under its own id."""
@@ -78,7 +78,7 @@ def test_samples_multiply_the_requests(samples: int, ids: list[str]) -> None:
 def test_more_samples_only_add() -> None:
     """With one dialogue a pair done, asking for two leaves the second ones to do."""
     work = planned(row("a"), row("b"), samples=2, done=("a", "b"))
-    assert work.ids == ["a:2", "b:2"]
+    assert work.ids == ["a~2", "b~2"]
     assert (work.tally.skipped, work.plan.expected) == (2, 4)
 
 
@@ -115,7 +115,7 @@ def test_a_limit_counts_new_dialogues_alone() -> None:
 def test_a_limit_may_fall_within_a_pair() -> None:
     """--limit counts dialogues, not pairs."""
     work = planned(row("a"), row("b"), samples=3, limit=2)
-    assert (work.ids, work.plan.exhausted) == (["a", "a:2"], False)
+    assert (work.ids, work.plan.exhausted) == (["a", "a~2"], False)
 
 
 def test_what_is_done_is_skipped_and_counted() -> None:
@@ -147,7 +147,7 @@ def test_nothing_is_expected_of_an_input_without_lines() -> None:
 def test_no_line_takes_the_id_of_a_sample() -> None:
     """An id that ends as a further sample's does is refused, whatever --samples is now."""
     for samples in (1, 2):
-        work = planned(row("a:2"), row("a"), row("b:x"), row("c:2d"), samples=samples)
+        work = planned(row("a~2"), row("a"), row("b~x"), row("c~2d"), samples=samples)
         assert work.ids[0] == "bad_id"
         assert len({item.id for item in work.items}) == len(work.items) == work.plan.expected
 

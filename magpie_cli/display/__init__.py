@@ -18,7 +18,7 @@ from magpie_cli.display.text import Quiet, TextLog
 from magpie_cli.engine import EngineError
 from magpie_cli.records import Failure
 from magpie_cli.settings import Settings
-from magpie_cli.store import STDOUT
+from magpie_cli.store import STDOUT, is_stream
 from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
@@ -61,7 +61,7 @@ def open_display(settings: Settings, tally: Tally, stream: TextIO | None = None)
         return JsonLog(tally, stream, ticks=ticks, quiet=settings.quiet)
     if settings.quiet:
         return Quiet(stream)
-    keeps_failures = settings.output != "-" or settings.failures is not None
+    keeps_failures = not is_stream(settings.output) or settings.failures is not None
     if ticks and settings.progress != "log" and _fits_a_bar(settings, stream):
         from magpie_cli.display.bar import Bar
 
@@ -97,5 +97,9 @@ def _fits_a_bar(settings: Settings, stream: TextIO) -> bool:
     """
     if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return False
-    alone = settings.output != "-" or stat.S_ISREG(os.fstat(STDOUT).st_mode)
-    return alone or settings.progress == "bar"
+    if settings.output != "-" or settings.progress == "bar":
+        return True
+    try:
+        return stat.S_ISREG(os.fstat(STDOUT).st_mode)
+    except OSError:  # closed
+        return False

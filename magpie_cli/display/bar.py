@@ -1,6 +1,7 @@
 """A Rich bar for a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -9,11 +10,10 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 
-from magpie_cli.display.text import TextLog
+from magpie_cli.display.text import TextLog, time_left
 from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
@@ -35,7 +35,6 @@ class Bar(TextLog):
         self._progress = _Progress(
             BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[facts]}", markup=False),
             console=Console(file=self._stream),
             auto_refresh=False,
@@ -45,13 +44,20 @@ class Bar(TextLog):
         )
         self._task = self._progress.add_task("", facts="")
         self.tick()
-        self._progress.start()
+        with self._terminal():
+            self._progress.start()
 
     def tick(self) -> None:
         """Draw it."""
+        with self._terminal():
+            self._draw()
+
+    def _draw(self) -> None:
         if self._progress:
             tally = self._tally
-            facts = f"{tally.rate:,.1f}/s, {tally.in_flight:,} in flight, {tally.failed:,} failed"
+            left = time_left(tally)
+            facts = f"{left} left, " if left else ""
+            facts += f"{tally.rate:,.1f}/s, {tally.in_flight:,} in flight, {tally.failed:,} failed"
             facts += f", {tally.tokens:,} tokens" if tally.tokens else ""
             facts += f", {tally.retries:,} retries" if tally.retries else ""
             self._progress.update(self._task, completed=tally.seen, total=tally.total, facts=facts)
@@ -59,17 +65,27 @@ class Bar(TextLog):
 
     def end(self, summary: Summary) -> None:
         """Take the bar down and say how it went."""
-        if self._progress:
-            self.tick()
-            self._progress.stop()
-            self._progress = None
+        self.tick()
+        with self._terminal():
+            if self._progress:
+                self._progress.stop()
+        self._progress = None
         super().end(summary)
 
     def _write(self, text: str) -> None:
         if self._progress:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            with self._terminal():
+                self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             super()._write(text)
+
+    @contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """The run goes on when its terminal goes away."""
+        try:
+            yield
+        except (OSError, ValueError):
+            self._progress = self.interval = None
 
 
 class _Progress(Progress):

@@ -29,13 +29,19 @@ def error_text(error: MagpieError) -> str:
     return safe(f"error: {error.message}{hint}")
 
 
+def time_left(tally: Tally) -> str:
+    """`0:01:20` at the rate of this run so far; empty where there is no telling."""
+    if tally.total is None or not tally.rate:
+        return ""
+    return str(timedelta(seconds=round(max(0, tally.total - tally.seen) / tally.rate)))
+
+
 def progress_line(tally: Tally) -> str:
     """`12 of 100 done, 1 failed, 8 in flight, 3.1/s, 4,321 tokens`."""
     done = tally.skipped + tally.made
     parts = [f"{done:,}" + (f" of {tally.total:,}" if tally.total is not None else "") + " done"]
     parts += [f"{tally.failed:,} failed", f"{tally.in_flight:,} in flight", f"{tally.rate:,.1f}/s"]
-    if tally.total is not None and tally.rate:
-        left = timedelta(seconds=round(max(0, tally.total - tally.seen) / tally.rate))
+    if left := time_left(tally):
         parts.append(f"about {left} left")
     if tally.tokens:
         parts.append(f"{tally.tokens:,} tokens")

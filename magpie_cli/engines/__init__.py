@@ -16,7 +16,7 @@ from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
 
-OWN_KEY = "MAGPIE_API_KEY"  # goes wherever --base-url points, and beats the key of a preset
+OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _OPENAI = "magpie_cli.engines.openai"
@@ -74,7 +74,7 @@ def choose_engine(
 ) -> tuple[str, str]:
     """The engine's name and why it is this one. Raises UsageError where there is none."""
     if settings.engine:
-        return find_row(settings.engine).name, "--engine"
+        return find_row(settings.engine).name, "as named"
     if settings.base_url:
         return "openai", "--base-url is given"
     if environment.get("DRIA_API_KEY"):

@@ -67,8 +67,16 @@ def server_words(reply: bytes, hide: Callable[[str], str] = str) -> ServerWords:
     fields = error if isinstance(error, dict) else {"message": error}
     message = next((fields[key] for key in _MESSAGES if isinstance(fields.get(key), str)), None)
     code = fields.get("code")
-    text = " ".join((message or reply.decode("utf-8", "replace")).split())
+    text = " ".join((message or _unescaped(answer, reply)).split())
     return ServerWords(hide(text)[:MESSAGE_SHOWN], str(code) if isinstance(code, str | int) else "")
+
+
+def _unescaped(answer: object, reply: bytes) -> str:
+    """The reply as text; JSON without its escapes, in which a key might hide."""
+    try:
+        return orjson.dumps(answer).decode() if answer else reply.decode("utf-8", "replace")
+    except orjson.JSONEncodeError:  # nested too deep
+        return "an error that cannot be shown"
 
 
 def retry_after(value: str | None, now: float | None = None) -> float | None:
@@ -84,7 +92,7 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
         try:
             date = parsedate_to_datetime(value)
             date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP dates are in GMT
-            seconds = date.timestamp() - (now or time.time())
+            seconds = date.timestamp() - (time.time() if now is None else now)
         except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
@@ -96,5 +104,5 @@ def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status == 402:
         return "the account has no credit: top it up"
     if 300 <= status < 400:
-        return f"it redirects to {headers.get('Location', 'another address')}: --base-url that"
+        return f"it redirects to {headers.get('Location', 'another address')}: mend --base-url"
     return "check --base-url (it usually ends in /v1) and --model"

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -25,9 +23,9 @@ from magpie_cli.engine import (
     Sampling,
     Transient,
 )
-from magpie_cli.engines import LOOPBACK, OWN_KEY
+from magpie_cli.engines.address import checked_url, find_key, find_proxy
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
-from magpie_cli.errors import MagpieError, UsageError
+from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.records import Usage
 from magpie_cli.settings import Settings
 
@@ -50,7 +48,7 @@ async def connect(
     Raises UsageError for a bad URL, a lacking key or an unknown model; MagpieError where nothing
     answers; EngineRefused where the key is not accepted.
     """
-    base_url = _checked_url(settings.base_url or row.base_url or "")
+    base_url = checked_url(settings.base_url or row.base_url or "")
     key = find_key(row, base_url, environment)
     timeout = aiohttp.ClientTimeout(
         total=settings.timeout,
@@ -62,35 +60,11 @@ async def connect(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeout,
-        proxy=_proxy(base_url),
+        proxy=find_proxy(base_url),
     ) as session:
         server = _Server(session, base_url, key)
         model = await _choose_model(server, row, settings.model)
         yield OpenAIModel(row, model, server)
-
-
-def find_key(row: EngineRow, base_url: str, environment: Mapping[str, str]) -> str | None:
-    """The key to send to `base_url`, None for none.
-
-    A preset's key goes to the preset's own address alone; MAGPIE_API_KEY goes wherever --base-url
-    points. Raises UsageError where the key lacks, or would travel unencrypted.
-    """
-    own_address = base_url == (row.base_url or "").rstrip("/")
-    key = environment.get(OWN_KEY, "").strip()
-    if not key and own_address and row.credential:
-        key = environment.get(row.credential, "").strip()
-        if not key and row.required:
-            raise UsageError(
-                f"the {row.name} engine needs a key, and {row.credential} is not set",
-                f"export {row.credential}=...",
-            )
-    url = urlsplit(base_url)
-    if key and url.scheme == "http" and url.hostname not in LOOPBACK:
-        raise UsageError(
-            f"{base_url} is not encrypted, and a key is set for it",
-            f"use https://, or unset {OWN_KEY}",
-        )
-    return key or None
 
 
 class OpenAIModel:
@@ -240,11 +214,15 @@ async def _choose_model(server: _Server, row: EngineRow, asked: str | None) -> s
                 f"nothing answers: {error.message}",
                 f"{start}check --base-url; magpie doctor shows every engine",
             ) from error
-        trouble = f": {error.message}"
+        trouble = error.message if error.kind.startswith("http_") else ""
     if asked is None:
         if len(listed) == 1:
             return listed[0]
-        raise UsageError(f"{server.base_url}: which model?{trouble}", _model_hint(listed, ""))
+        if trouble:
+            raise NotFinished(
+                f"{server.base_url}: which model? {trouble}", "name one with --model, or try later"
+            )
+        raise UsageError(f"{server.base_url}: which model?", _model_hint(listed, ""))
     if listed and asked not in listed and f"{asked}:latest" not in listed:
         raise UsageError(f"{server.base_url} has no model {asked!r}", _model_hint(listed, asked))
     return asked
@@ -268,26 +246,3 @@ def _model_hint(listed: list[str], asked: str) -> str:
     more = len(listed) - len(shown[:MODELS_SHOWN])
     names = ", ".join(shown[:MODELS_SHOWN]) + (f" and {more} more" if more else "")
     return f"--model with one of: {names}"
-
-
-def _checked_url(base_url: str) -> str:
-    try:
-        url = urlsplit(base_url)
-        good = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
-        good = False
-    if not good or "@" in base_url:
-        address = "with a user or password in it" if "@" in base_url else repr(base_url)
-        raise UsageError(
-            f"--base-url {address} is not an http or https address",
-            f"--base-url http://localhost:8000/v1, and a key in {OWN_KEY}",
-        )
-    return base_url.rstrip("/")
-
-
-def _proxy(base_url: str) -> str | None:
-    """HTTPS_PROXY and its kin, read once: aiohttp would look them up at every request."""
-    url = urlsplit(base_url)
-    if url.hostname in LOOPBACK or proxy_bypass(url.hostname or ""):
-        return None
-    return getproxies().get(url.scheme)

@@ -13,7 +13,7 @@ from typing import Protocol
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Outcome
 from magpie_cli.store.append_file import read_ids
-from magpie_cli.store.files import FileStore
+from magpie_cli.store.files import FileStore, refuse_foreign
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths, check_output, is_stream
 from magpie_cli.store.stream import STDOUT, StreamStore
@@ -28,6 +28,7 @@ __all__ = [
     "is_stream",
     "open_store",
     "read_ids",
+    "refuse_foreign",
 ]
 
 
@@ -39,44 +40,54 @@ class Store(Protocol):
         """The ids that had a row when the run began."""
         ...
 
+    @property
+    def failed(self) -> IdSet:
+        """The ids that had a failure and no row when the run began."""
+        ...
+
     async def write(self, outcome: Outcome) -> None:
         """Keep one outcome. Raises MagpieError where it cannot be kept."""
         ...
 
-    def finish(self, expected: int) -> None:
-        """The whole input has been through: `expected` dialogues or unreadable lines."""
+    def finish(self, expected: int, tried: IdSet | None) -> None:
+        """The whole input has been through: `expected` dialogues or unreadable lines.
+
+        `tried` are those of `failed` that this run has tried again, None where it passed any over.
+        """
         ...
 
 
 @contextmanager
-def open_store(
+def open_store(  # noqa: PLR0913 - all that a store has to be told
     output: str,
     failures: str | None,
     identity: Mapping[str, object],
     *,
     expected: int | None,
+    source: str = "-",
     fresh: bool = False,
 ) -> Iterator[Store]:
     """The store of one run, closed and synced at the end however that comes.
 
-    `identity` is what the rows are made with; `expected` how many outcomes there will be, where
-    that is known. Raises UsageError where the output holds rows of another identity, NotFinished
-    where another run is writing to it.
+    `identity` is what the rows are made with, `source` the input's path; `expected` how many
+    outcomes there will be, where that is known. Raises UsageError where the output holds rows of
+    another identity, NotFinished where another run is writing to it.
     """
     if is_stream(output):
         with StreamStore.open(output, failures) as stream:
             yield stream
     else:
         paths = OutputPaths.of(output, failures)
-        with FileStore.open(paths, identity, expected=expected, fresh=fresh) as store:
+        with FileStore.open(
+            paths, identity, source=source, expected=expected, fresh=fresh
+        ) as store:
             yield store
 
 
 def done_ids(output: str) -> IdSet:
     """The ids that have a row in `output`; changes nothing."""
     ids = IdSet()
-    path = OutputPaths.of(output).output
-    if not is_stream(output) and path.exists():
-        for id_ in read_ids(path):
+    if not is_stream(output):
+        for id_ in read_ids(OutputPaths.of(output).output):
             ids.add(id_)
     return ids

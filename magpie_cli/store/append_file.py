@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,10 +26,7 @@ class AppendFile:
         self.size = os.fstat(self._fd).st_size
 
     def lock(self) -> bool:
-        """Take the file for this process, whatever name it was opened by; False if it is taken.
-
-        Also False where the file was renamed or removed meanwhile: try again with a new one.
-        """
+        """Take the file for this process, whatever name it was opened by; False if it is taken."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -68,23 +65,28 @@ class AppendFile:
         os.ftruncate(self._fd, end)
         self.size = end
 
-    def cut_before(self, offset: int) -> None:
-        """Replace the file, whole, by what stands from `offset` on; remove it if that is nothing.
+    def drop(self, is_old: Callable[[str], bool], before: int) -> None:
+        """Replace the file by one without the lines in front of `before` whose id is old.
 
-        The descriptor then belongs to the old file: only `close` may follow.
+        Removes it if nothing is left. The descriptor then belongs to the old file: only `close`
+        may follow.
         """
-        if offset == self.size:
-            self.path.unlink(missing_ok=True)
-        elif offset:
-            new = self.path.with_name(f"{self.path.name}.new")
-            with self.path.open("rb") as old, new.open("wb") as copy:
-                old.seek(offset)
-                while block := old.read(_BLOCK):
-                    copy.write(block)
-                copy.flush()
-                os.fsync(copy.fileno())
+        new = self.path.with_name(f"{self.path.name}.new")
+        offset = 0
+        with self.path.open("rb") as lines, new.open("wb") as kept:
+            for line in lines:
+                if offset >= before or not is_old(id_of(line, str(self.path))):
+                    kept.write(line)
+                offset += len(line)
+            kept.flush()
+            os.fsync(kept.fileno())
+            left = kept.tell()
+        if left:
             new.replace(self.path)
-            sync_folder(self.path.parent)
+        else:
+            new.unlink()
+            self.path.unlink()
+        sync_folder(self.path.parent)
 
     def sync(self) -> None:
         """Make every line survive a power cut."""
@@ -131,12 +133,20 @@ def disk_errors(path: Path | str) -> Iterator[None]:
 
 
 def read_ids(path: Path) -> Iterator[str]:
-    """The id of each whole line of `path`, by bytes. Raises MagpieError at a line without one."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                return
-            yield _id(line, f"{path}:{number}")
+    """The id of each whole line of `path`, by bytes; nothing where there is no such file.
+
+    Raises MagpieError at a line without one.
+    """
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    return
+                yield id_of(line, f"{path}:{number}")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise MagpieError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -148,7 +158,8 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _id(line: bytes, where: str) -> str:
+def id_of(line: bytes, where: str) -> str:
+    """The id of a line, read from its first bytes where it stands there as magpie writes it."""
     if line.startswith(_ID_FIRST):
         piece = line[len(_ID_FIRST) : line.find(b'"', len(_ID_FIRST))]
         if b"\\" not in piece:

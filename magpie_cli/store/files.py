@@ -18,16 +18,27 @@ class FileStore:
     """One output and its failures, locked for one writer."""
 
     def __init__(
-        self, paths: OutputPaths, output: AppendFile, failures: AppendFile, manifest: Manifest
+        self,
+        paths: OutputPaths,
+        output: AppendFile,
+        failures: AppendFile,
+        manifest: Manifest,
+        *,
+        same_input: bool,
     ) -> None:
         self.done = IdSet()
         for id_ in read_ids(paths.output):
             self.done.add(id_)
+        self.failed = IdSet()
+        for id_ in read_ids(paths.failures):
+            if id_ not in self.done:
+                self.failed.add(id_)
         self._paths = paths
         self._output = output
         self._failures = failures
         self._failures_before = failures.size
         self._manifest = manifest
+        self._same_input = same_input
 
     @classmethod
     @contextmanager
@@ -36,28 +47,38 @@ class FileStore:
         paths: OutputPaths,
         identity: Mapping[str, object],
         *,
+        source: str,
         expected: int | None,
         fresh: bool,
     ) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
         if fresh:
             _set_aside(paths)
-        _refuse_foreign(paths, identity)
+        refuse_foreign(paths, identity)
         with _locked(paths.output, paths) as output:
-            _refuse_foreign(paths, identity)  # now that nobody else can change it
+            refuse_foreign(paths, identity)  # now that nobody else can change it
             with _locked(paths.failures, paths) as failures:
-                output.heal(paths.quarantine)
-                failures.heal(paths.quarantine)
+                with disk_errors(paths.quarantine):
+                    output.heal(paths.quarantine)
+                    failures.heal(paths.quarantine)
+                before = Manifest.read(paths.manifest)
                 manifest = Manifest(
-                    identity, expected, paths.failures_name, os.getpid(), clean=False
+                    identity=identity,
+                    input=source,
+                    expected=expected,
+                    failures=paths.failures_name,
+                    pid=os.getpid(),
+                    clean=False,
                 )
                 manifest.write(paths.manifest)
-                store = cls(paths, output, failures, manifest)
+                same_input = before is None or before.input == source
+                store = cls(paths, output, failures, manifest, same_input=same_input)
                 yield store
                 store.refuse_loss()
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""
+        self.refuse_loss()
         if isinstance(outcome, Record):
             with disk_errors(self._paths.output):
                 self._output.append(outcome.to_json())
@@ -65,12 +86,21 @@ class FileStore:
             with disk_errors(self._paths.failures):
                 self._failures.append(outcome.to_json())
 
-    def finish(self, expected: int) -> None:
-        """Every pair without a row has been tried in this run: older failures are out of date."""
+    def finish(self, expected: int, tried: IdSet | None) -> None:
+        """Drop the failures of earlier runs that are out of date.
+
+        With the same input as before, that is all of them: what still fails has failed again.
+        With another one, those of pairs that have a row by now or were tried again.
+        """
+
+        def is_old(id_: str) -> bool:
+            return self._same_input or id_ in self.done or (tried is not None and id_ in tried)
+
         self.refuse_loss()
         with disk_errors(self._paths.output):
             self._output.sync()
-            self._failures.cut_before(self._failures_before)
+            if tried is not None and self._failures.is_still_there():
+                self._failures.drop(is_old, self._failures_before)
             replace(self._manifest, expected=expected, clean=True).write(self._paths.manifest)
 
     def refuse_loss(self) -> None:
@@ -78,7 +108,8 @@ class FileStore:
         if not self._output.is_still_there():
             raise MagpieError(
                 f"{self._paths.output} was removed or replaced while magpie wrote to it",
-                "the rows of this run are gone with it; run the same command again",
+                "this run's rows are in the file that had that name, if it still exists; "
+                "put it back, or run the same command again",
             )
 
 
@@ -112,7 +143,7 @@ def _locked(path: Path, paths: OutputPaths) -> Iterator[AppendFile]:
                 file.close()
 
 
-def _refuse_foreign(paths: OutputPaths, identity: Mapping[str, object]) -> None:
+def refuse_foreign(paths: OutputPaths, identity: Mapping[str, object]) -> None:
     """Raise UsageError where one of the files holds what this command did not put there."""
     manifest = Manifest.read(paths.manifest)
     rows, failures = _size(paths.output), _size(paths.failures)
@@ -121,10 +152,16 @@ def _refuse_foreign(paths: OutputPaths, identity: Mapping[str, object]) -> None:
             f"{paths.output} is there already, and magpie did not make it",
             "name another file with -o, or set this one aside with --fresh",
         )
+    if manifest and manifest.failures != paths.failures_name:
+        theirs = paths.output.parent / manifest.failures
+        if _size(theirs):
+            raise UsageError(
+                f"the failures of {paths.output} are in {theirs}", f"--failures {theirs}"
+            )
     if failures and (manifest is None or manifest.failures != paths.failures_name):
         raise UsageError(
-            f"{paths.failures} is there already, with other failures than those of {paths.output}",
-            "name another file with --failures, or set both aside with --fresh",
+            f"{paths.failures} is there already, and is not the failures of {paths.output}",
+            "name another file with --failures",
         )
     if rows and manifest and (differences := manifest.differences(identity)):
         raise UsageError(

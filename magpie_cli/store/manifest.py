@@ -18,11 +18,13 @@ FORMAT = 1
 class Manifest:
     """`expected` counts the outcomes of the whole input, None while that is unknown.
 
-    `failures` is where its failures go, seen from the output's folder. `pid` is the run that wrote
-    it last; `clean` says whether that run got through its whole input.
+    `input` is the input's path, `-` for standard input. `failures` is where its failures go, seen
+    from the output's folder. `pid` is the run that wrote it last; `clean` says whether that run got
+    through its whole input.
     """
 
     identity: Mapping[str, Any]
+    input: str
     expected: int | None
     failures: str
     pid: int

@@ -84,13 +84,13 @@ def check_output(output: str, failures: str | None, source: str) -> None:
         raise UsageError("--output and --failures name the same file", "give them two names")
     for path in paths:
         if source != "-" and _same(path, Path(source)):
-            raise UsageError(f"{path} is the input itself", "name another file with -o")
+            raise UsageError(f"{path} is the input itself", "name another file")
 
 
 def _refuse_compressed(output: str) -> None:
     if Path(output).suffix in _COMPRESSED:
         raise UsageError(
-            f"{output}: rows are written uncompressed", f"magpie generate ... | gzip > {output}"
+            f"{output}: rows are written uncompressed", f"magpie generate ... | COMPRESS > {output}"
         )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from magpie_cli.errors import UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Outcome, Record, for_terminal
-from magpie_cli.store.append_file import AppendFile, disk_errors, write_all
+from magpie_cli.store.append_file import AppendFile, disk_errors, read_ids, write_all
 
 STDOUT = 1
 
@@ -22,6 +23,7 @@ class StreamStore:
 
     def __init__(self, fd: int, failures: AppendFile | None) -> None:
         self.done = IdSet()
+        self.failed = IdSet()
         self._fd = fd
         self._failures = failures
         self._turn = asyncio.Lock()
@@ -35,8 +37,9 @@ class StreamStore:
         with ExitStack() as stack:
             file = None
             if failures:
-                with disk_errors(failures):
-                    file = AppendFile(Path(failures))
+                _refuse_foreign(Path(failures))
+                stack.enter_context(disk_errors(failures))
+                file = AppendFile(Path(failures))
                 stack.callback(file.close)
             fd = STDOUT
             if output != "-":
@@ -60,8 +63,16 @@ class StreamStore:
                 async with self._turn:
                     await asyncio.to_thread(write_all, self._fd, line)
 
-    def finish(self, expected: int) -> None:
+    def finish(self, expected: int, tried: IdSet | None) -> None:
         """Nothing to settle."""
+
+
+def _refuse_foreign(failures: Path) -> None:
+    """Raise where the file holds what are no failures; a torn last line is for whoever made it."""
+    if failures.exists() and failures.read_bytes()[-1:] not in (b"", b"\n"):
+        raise UsageError(f"{failures} does not end in a whole line", "name another --failures")
+    for _ in read_ids(failures):
+        return
 
 
 def _append(fd: int, line: bytes) -> None:

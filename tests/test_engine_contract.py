@@ -1,0 +1,203 @@
+"""What every engine promises, whichever it is."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+import pytest
+
+from magpie_cli.engine import DialogueRequest, Engine, EngineError
+from magpie_cli.engines import open_engine
+from magpie_cli.errors import UsageError
+from magpie_cli.pace import Pace
+from magpie_cli.prompts import own_prompts
+from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
+from magpie_cli.settings import Settings
+from tests.chat_server import ChatServer, answer, cuts, refuses, resets, says, sends
+
+MODELS = {"echo": "echo", "openai": "tiny"}
+FAULTS = (
+    refuses(500),
+    resets,
+    None,
+    refuses(429, Retry_After="7"),
+    cuts,
+    says(answer("")),
+    None,
+    refuses(503),
+    sends(b'{"choices": ['),
+)
+
+
+@pytest.fixture(params=MODELS)
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine under test, with no key in the environment."""
+    monkeypatch.delenv("MAGPIE_API_KEY", raising=False)
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(name: str, server: ChatServer) -> Settings:
+    """What a user would give to reach the engine."""
+    return Settings("-", model=MODELS[name], base_url=server.url if name == "openai" else None)
+
+
+@pytest.fixture
+def disturbed(name: str, settings: Settings, server: ChatServer) -> Settings:
+    """The same engine, of whose next requests several fail."""
+    if name == "echo":
+        return replace(settings, echo_failure_rate=0.3)
+    server.faults = iter(FAULTS)
+    return settings
+
+
+async def no_wait(_: float) -> None:
+    """For a pace whose delays nobody wants to sit through."""
+    await asyncio.sleep(0)
+
+
+def opened(
+    name: str, settings: Settings, retries: list[EngineError] | None = None
+) -> AbstractAsyncContextManager[Engine]:
+    """The engine behind a pace that does not wait; `retries` collects what is tried again."""
+
+    def on_retry(error: EngineError, _: float) -> None:
+        if retries is not None:
+            retries.append(error)
+
+    return open_engine(name, settings, own_prompts(), Pace(on_retry, sleep=no_wait))
+
+
+def request(number: int = 0, num_turns: int = 3, seed: int | None = 7) -> DialogueRequest:
+    """A dialogue of the `number`-th of many pairs, whose personas have a word of their own each."""
+    field = "b" * (5 + number)
+    pair = PersonaPair(
+        id=f"pair-{number}",
+        instructor_persona=f"A scientist who studies {field}",
+        responding_persona=f"A librarian who collects {field}",
+        num_turns=None,
+        metadata={},
+        line_number=number + 1,
+        line="{}",
+    )
+    return DialogueRequest(pair.id, pair, num_turns, seed)
+
+
+def utterances(dialogue: Dialogue) -> list[str]:
+    """In the order they were said."""
+    return [text for turn in dialogue.turns for text in (turn.instructor, turn.responder)]
+
+
+@pytest.mark.parametrize("num_turns", [1, 2, 5])
+async def test_a_dialogue_is_whole(name: str, settings: Settings, num_turns: int) -> None:
+    """It has as many turns as asked for, and instructor and responder alternate in it."""
+    async with opened(name, settings) as engine:
+        dialogue = await engine.dialogue(request(num_turns=num_turns))
+    speakers = [next(iter(entry)) for entry in dialogue.as_list()]
+    assert speakers == ["instructor", "responder"] * num_turns
+    assert all(text.strip() == text != "" for text in utterances(dialogue))
+
+
+async def test_an_engine_has_a_name_and_a_model(name: str, settings: Settings) -> None:
+    """The engine is called what the user typed, and each dialogue carries its model's name."""
+    async with opened(name, settings) as engine:
+        dialogue = await engine.dialogue(request())
+        assert isinstance(engine, Engine)
+        assert (engine.name, engine.model, dialogue.model) == (name, MODELS[name], MODELS[name])
+
+
+async def test_each_utterance_is_reported_as_it_is_made(name: str, settings: Settings) -> None:
+    """The callback hears all utterances in order, and their usage adds up to the dialogue's."""
+    heard: list[tuple[str, Usage]] = []
+    async with opened(name, settings) as engine:
+        dialogue = await engine.dialogue(
+            replace(request(), on_utterance=lambda text, usage: heard.append((text, usage)))
+        )
+    assert len(heard) == 6
+    assert [text for text, _ in heard] == utterances(dialogue)
+    assert sum((usage for _, usage in heard), NO_TOKENS) == dialogue.usage
+    assert (dialogue.usage.completion_tokens or 0) > 0
+
+
+@pytest.mark.parametrize("had", range(7))
+async def test_a_dialogue_goes_on_where_an_earlier_run_ended(
+    name: str, settings: Settings, server: ChatServer, had: int
+) -> None:
+    """What an earlier run has is not asked again, and the rest is what it would have been."""
+    heard: list[str] = []
+    async with opened(name, settings) as engine:
+        whole = await engine.dialogue(request())
+        server.asked.clear()
+        resumed = await engine.dialogue(
+            replace(
+                request(),
+                utterances=tuple(utterances(whole)[:had]),
+                on_utterance=lambda text, _: heard.append(text),
+            )
+        )
+    assert resumed.turns == whole.turns
+    assert heard == utterances(whole)[had:]
+    assert len(server.asked) == (0 if name == "echo" else 6 - had)
+
+
+async def test_earlier_utterances_are_kept_verbatim(name: str, settings: Settings) -> None:
+    """What an earlier run has comes back letter by letter, its spaces and braces too."""
+    had = ("  {num_turns}?\n", "<persona> „ja“ \t", "\u2028third ")
+    async with opened(name, settings) as engine:
+        dialogue = await engine.dialogue(replace(request(), utterances=had))
+    assert tuple(utterances(dialogue)[:3]) == had
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+async def test_the_same_request_gives_the_same_dialogue(
+    name: str, settings: Settings, seed: int | None
+) -> None:
+    """Another connection and the same seed and pair give the same words and the same usage."""
+    dialogues = []
+    for _ in range(2):
+        async with opened(name, settings) as engine:
+            dialogues.append(await engine.dialogue(request(seed=seed)))
+    assert dialogues[0] == dialogues[1]
+
+
+async def test_fifty_dialogues_at_once_do_not_mix(name: str, settings: Settings) -> None:
+    """Made together, each of fifty dialogues is what it is when it is made alone."""
+    requests = [request(number) for number in range(50)]
+    async with opened(name, settings) as engine:
+        together = await asyncio.gather(*map(engine.dialogue, requests))
+        alone = [await engine.dialogue(each) for each in requests]
+    assert together == alone
+    assert len({dialogue.turns for dialogue in together}) == 50
+
+
+async def test_an_unknown_model_is_a_usage_error(name: str, settings: Settings) -> None:
+    """A model that the engine does not have is named before any dialogue begins."""
+    with pytest.raises(UsageError, match="no-such-model") as caught:
+        async with opened(name, replace(settings, model="no-such-model")):
+            pass
+    assert MODELS[name] in f"{caught.value} {caught.value.hint}"
+
+
+async def test_an_unknown_engine_is_a_usage_error(settings: Settings) -> None:
+    """A name that is not in the table gets the names that are."""
+    with pytest.raises(UsageError, match="no-such-engine") as caught:
+        async with opened("no-such-engine", settings):
+            pass
+    assert "echo, openai" in (caught.value.hint or "")
+
+
+async def test_transient_faults_do_not_show(
+    name: str, settings: Settings, disturbed: Settings
+) -> None:
+    """Requests that fail are tried again, and the dialogue is that of an undisturbed run."""
+    retries: list[EngineError] = []
+    heard: list[str] = []
+    async with opened(name, disturbed, retries) as engine:
+        dialogue = await engine.dialogue(
+            replace(request(num_turns=6), on_utterance=lambda text, _: heard.append(text))
+        )
+    async with opened(name, settings) as engine:
+        undisturbed = await engine.dialogue(request(num_turns=6))
+    assert len(retries) >= 2
+    assert dialogue == undisturbed
+    assert heard == utterances(undisturbed)

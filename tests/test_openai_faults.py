@@ -1,0 +1,253 @@
+"""What each fault of an OpenAI-compatible server means for a pair."""
+
+import asyncio
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import settings as example_settings
+from hypothesis import strategies as st
+
+from magpie_cli.engine import (
+    Completion,
+    EngineError,
+    EngineRefused,
+    PairRefused,
+    Sampling,
+    Throttled,
+    Transient,
+)
+from magpie_cli.engines.openai import MAX_REPLY_BYTES, _completion
+from tests.chat_server import (
+    ChatServer,
+    Fault,
+    answer,
+    cuts,
+    hangs,
+    refuses,
+    resets,
+    says,
+    sends,
+    slow,
+)
+from tests.test_openai import MESSAGES, connected
+
+
+def in_reply(**error: object) -> Fault:
+    """An error with status 200."""
+    return says({"error": error})
+
+
+FAULTS: dict[str, tuple[Fault, type[EngineError], str]] = {
+    "reset": (resets, Transient, "connection"),
+    "cut body": (cuts, Transient, "connection"),
+    "cut JSON": (sends(b'{"choices": [{"mess'), Transient, "bad_reply"),
+    "no body": (sends(b""), Transient, "bad_reply"),
+    "HTML": (sends(b"<html>please log in</html>"), Transient, "bad_reply"),
+    "invalid UTF-8": (sends(b'{"choices": "\xff"}'), Transient, "bad_reply"),
+    "lone surrogate": (sends(rb'{"choices": "\ud800"}'), Transient, "bad_reply"),
+    "NaN": (sends(b'{"choices": NaN}'), Transient, "bad_reply"),
+    "nested too deep": (sends(b"[" * 100_000 + b"]" * 100_000), Transient, "bad_reply"),
+    "NUL": (sends(bytes(1000)), Transient, "bad_reply"),
+    "JSON list": (says([answer("no")]), Transient, "bad_reply"),
+    "JSON string": (says("no"), Transient, "bad_reply"),
+    "JSON null": (says(None), Transient, "bad_reply"),
+    "no choices": (says({}), Transient, "bad_reply"),
+    "null choices": (says({"choices": None}), Transient, "bad_reply"),
+    "empty choices": (says({"choices": []}), Transient, "bad_reply"),
+    "choices object": (says({"choices": {"message": {}}}), Transient, "bad_reply"),
+    "choice list": (says({"choices": [["message"]]}), Transient, "bad_reply"),
+    "no message": (says({"choices": [{}]}), Transient, "bad_reply"),
+    "null message": (says({"choices": [{"message": None}]}), Transient, "bad_reply"),
+    "no content": (says({"choices": [{"message": {}}]}), Transient, "bad_reply"),
+    "content list": (says(answer([{"text": "no"}])), Transient, "bad_reply"),
+    "content number": (says(answer(7)), Transient, "bad_reply"),
+    "null content": (says(answer(None)), Transient, "empty_reply"),
+    "empty reply": (says(answer("")), Transient, "empty_reply"),
+    "blank reply": (says(answer(" \n\t\u2028")), Transient, "empty_reply"),
+    "cut empty": (says(answer("", "length")), Transient, "empty_reply"),
+    "content filter": (says(answer("no", "content_filter")), PairRefused, "content_filter"),
+    "filtered null": (says(answer(None, "content_filter")), PairRefused, "content_filter"),
+    "error in reply": (in_reply(message="overloaded"), Transient, "error_in_reply"),
+    "error text in reply": (says({"error": "overloaded"}), Transient, "error_in_reply"),
+    "error beside choices": (says(answer("no") | {"error": "no"}), Transient, "error_in_reply"),
+    "429 in reply": (in_reply(message="busy", code=429), Throttled, "http_429"),
+    "503 in reply": (in_reply(message="busy", code="503"), Transient, "http_503"),
+    "400 in reply": (in_reply(message="too long", code=400), PairRefused, "http_400"),
+    "401 in reply": (in_reply(message="wrong key", code=401), EngineRefused, "http_401"),
+    "used-up quota": (refuses(429, code="insufficient_quota"), EngineRefused, "http_429"),
+    "503 with Retry-After": (refuses(503, Retry_After="3"), Throttled, "http_503"),
+    "HTML of a proxy": (says("<html>Bad Gateway</html>", 502), Transient, "http_502"),
+    "error list": (says([{"error": "no"}], 500), Transient, "http_500"),
+}
+for _kind, _statuses in {
+    Transient: (408, 409, 425, 500, 502, 503, 504, 529),
+    Throttled: (429,),
+    PairRefused: (400, 413, 422),
+    EngineRefused: (401, 402, 403, 404),
+}.items():
+    FAULTS |= {str(status): (refuses(status), _kind, f"http_{status}") for status in _statuses}
+
+
+async def error_after(server: ChatServer, fault: Fault) -> EngineError:
+    """What a request raises that meets this fault."""
+    async with connected(server.url, timeout=30) as model:
+        server.faults = iter([fault])
+        with pytest.raises(EngineError) as caught:
+            await model.complete(MESSAGES, Sampling())
+        assert (await model.complete(MESSAGES, Sampling())).text
+    return caught.value
+
+
+@pytest.mark.parametrize(("fault", "expected", "kind"), FAULTS.values(), ids=FAULTS.keys())
+async def test_each_fault_has_its_meaning(
+    server: ChatServer, fault: Fault, expected: type[EngineError], kind: str
+) -> None:
+    """A fault is one of the four errors, said in words, and the next request is unharmed."""
+    error = await error_after(server, fault)
+    assert type(error) is expected
+    assert error.kind == kind
+    assert error.message.strip()
+    assert "\n" not in error.message
+    assert len(error.message) < 600
+
+
+@pytest.mark.parametrize("kind", ["hang", "slow"])
+async def test_a_late_answer_is_a_timeout(server: ChatServer, kind: str) -> None:
+    """A server that does not answer within --timeout is asked again later."""
+    fault = hangs if kind == "hang" else slow(3600)
+    async with connected(server.url, timeout=0.3, model="tiny") as model:
+        server.faults = iter([fault])
+        with pytest.raises(Transient) as caught:
+            await model.complete(MESSAGES, Sampling())
+    assert caught.value.kind == "timeout"
+    assert server.url in caught.value.message
+
+
+async def test_an_answer_that_drips_is_a_timeout(server: ChatServer) -> None:
+    """A server that keeps sending a little is not waited for beyond --timeout."""
+
+    async def drips(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+
+    async with connected(server.url, timeout=0.5, model="tiny") as model:
+        server.faults = iter([drips])
+        with pytest.raises(Transient) as caught:
+            await model.complete(MESSAGES, Sampling())
+    assert caught.value.kind == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("3", 3.0),
+        ("0.25", 0.25),
+        ("0", 0.0),
+        ("-7", 0.0),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("86400", 86400.0),
+        (formatdate(0, usegmt=True), 0.0),
+    ],
+)
+async def test_an_odd_retry_after_is_survived(
+    server: ChatServer, header: str, expected: float | None
+) -> None:
+    """A 429 stays a throttle whatever its Retry-After holds; what is no time is none."""
+    error = await error_after(server, refuses(429, Retry_After=header))
+    assert isinstance(error, Throttled)
+    assert error.retry_after == expected
+
+
+async def test_the_servers_words_are_passed_on(server: ChatServer) -> None:
+    """The message holds address, status and what the server said."""
+    error = await error_after(server, refuses(400, "maximum context length is 4096 tokens"))
+    assert error.message == (
+        f"{server.url}/chat/completions answered 400: maximum context length is 4096 tokens"
+    )
+
+
+async def test_a_reply_may_be_as_large_as_the_limit(server: ChatServer) -> None:
+    """Exactly 8 MiB are read, and not a byte more."""
+    short = b'{"choices": [{"message": {"content": "fits"}}]}'
+    async with connected(server.url) as model:
+        server.faults = iter([sends(short.ljust(MAX_REPLY_BYTES + extra)) for extra in (0, 1)])
+        assert (await model.complete(MESSAGES, Sampling())).text == "fits"
+        with pytest.raises(Transient, match="8,388,608 bytes"):
+            await model.complete(MESSAGES, Sampling())
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_larger_reply_is_not_read(server: ChatServer, status: int) -> None:
+    """A server that never stops sending is cut off at 8 MiB; what it sends is no answer."""
+
+    async def floods(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=status)
+        await response.prepare(request)
+        while True:
+            await response.write(b" " * 1024 * 1024)
+
+    error = await error_after(server, floods)
+    assert (type(error), error.kind) == (Transient, "reply_too_large")
+
+
+@pytest.mark.parametrize("place", ["listing", "chat"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_reported_and_not_followed(
+    server: ChatServer, status: int, place: str
+) -> None:
+    """Pair and key do not go where the server points; the user is told where that is."""
+    with ChatServer() as elsewhere:
+        redirect = says({}, status, {"Location": f"{elsewhere.url}/chat/completions"})
+        if place == "listing":
+            server.listing = redirect
+        server.faults = iter([redirect])
+        with pytest.raises(EngineRefused) as caught:
+            async with connected(server.url, environment={"MAGPIE_API_KEY": "canary"}) as model:
+                await model.complete(MESSAGES, Sampling())
+        assert caught.value.kind == f"http_{status}"
+        assert elsewhere.url in (caught.value.hint or "")
+        assert elsewhere.asked == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=6,
+)
+CHOICE = st.fixed_dictionaries(
+    {},
+    optional={
+        "message": JSON | st.fixed_dictionaries({}, optional={"content": JSON}),
+        "finish_reason": JSON | st.just("content_filter"),
+    },
+)
+
+
+@example_settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "choices": JSON | st.lists(CHOICE, max_size=2),
+            "usage": JSON | st.dictionaries(st.sampled_from(["prompt_tokens"]), JSON),
+        },
+    )
+)
+def test_any_object_is_a_completion_or_an_engine_error(reply: dict[str, Any]) -> None:
+    """No answer raises anything else, and a completion's text is stripped and never empty."""
+    try:
+        completion = _completion(reply)
+    except EngineError:
+        return
+    assert isinstance(completion, Completion)
+    assert completion.text == completion.text.strip() != ""

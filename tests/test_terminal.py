@@ -1,0 +1,112 @@
+"""What a person sees on a real terminal, and what must never reach it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect  # type: ignore[import-untyped] # it ships no types
+import pytest
+
+from tests.conftest import PAIR, clean_environment
+from tests.processes import MAGPIE, PATIENCE
+
+Pairs = Callable[..., Path]
+Screen = Callable[..., bytes]
+
+GENERATE = ("generate", "pairs.jsonl", "--engine", "echo", "--echo-delay", "0.02", "-j", "1")
+COLOUR = re.compile(rb"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[;m]")
+HOSTILE = "\x1b]0;owned\x07 \x9b31m \x7f [/red] \r forged"
+CONTROLS = (b"\x1b]", b"\x07", b"\x7f", "\x9b".encode(), b"\r forged")
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Screen:
+    """All that `magpie ARGUMENTS` sends to a terminal of 100 columns, as bytes."""
+
+    def show(*arguments: str, code: int = 0, **environment: str) -> bytes:
+        child = pexpect.spawn(
+            MAGPIE[0],
+            [*MAGPIE[1:], *arguments],
+            cwd=str(tmp_path),
+            env=clean_environment() | {"TERM": "xterm-256color"} | environment,
+            dimensions=(30, 100),
+            timeout=PATIENCE,
+        )
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == code
+        shown: bytes = child.before
+        return shown
+
+    return show
+
+
+def test_a_terminal_gets_a_bar_and_a_last_word(screen: Screen, pairs: Pairs) -> None:
+    """The bar counts to the total; the last line names the output and what to type next."""
+    pairs(4)
+    shown = screen(*GENERATE, "-o", "out.jsonl")
+    assert b"0/4" in shown
+    assert b"4/4" in shown
+    assert b"\x1b[?25l" in shown
+    assert b"\x1b[?25h" in shown[shown.rindex(b"\x1b[?25l") :]
+    assert COLOUR.search(shown)
+    last = shown.split(b"\n")[-2].decode()
+    assert "made 4 dialogues" in last
+    assert "-> out.jsonl. Next: magpie status out.jsonl" in last
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(screen: Screen, pairs: Pairs) -> None:
+    """With TERM=dumb there is no bar and no escape code."""
+    pairs(2)
+    shown = screen(*GENERATE, "-o", "out.jsonl", TERM="dumb")
+    assert b"\x1b" not in shown
+    assert b"/2" not in shown
+    assert b"made 2 dialogues" in shown
+
+
+def test_no_color_is_respected(screen: Screen, pairs: Pairs) -> None:
+    """With NO_COLOR the bar is there, and has no colour."""
+    pairs(2)
+    shown = screen(*GENERATE, "-o", "out.jsonl", NO_COLOR="1")
+    assert b"2/2" in shown
+    assert not COLOUR.search(shown)
+
+
+def test_rows_on_the_terminal_are_not_torn_by_a_bar(screen: Screen, pairs: Pairs) -> None:
+    """Where rows go to the terminal too, each stands on a line of its own, without a bar."""
+    pairs(2)
+    shown = screen(*GENERATE)
+    assert b"\x1b" not in shown
+    assert b"/2" not in shown
+    rows = [json.loads(line) for line in shown.splitlines() if line.startswith(b"{")]
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        pytest.param(GENERATE, 3, id="rows on the terminal"),
+        pytest.param((*GENERATE, "-o", "out.jsonl"), 3, id="bar"),
+        pytest.param((*GENERATE, "-o", "out.jsonl", "--log-format", "json"), 3, id="JSON log"),
+        pytest.param((*GENERATE, "--strict"), 2, id="strict"),
+        pytest.param((*GENERATE, "--dry-run"), 0, id="dry run"),
+        pytest.param((*GENERATE, "-o", f"{HOSTILE[:9]}/out.jsonl"), 2, id="file name"),
+        pytest.param((*GENERATE, "--progress", HOSTILE), 2, id="flag"),
+    ],
+)
+def test_text_from_outside_never_steers_the_terminal(
+    tmp_path: Path, screen: Screen, arguments: tuple[str, ...], code: int
+) -> None:
+    """Control bytes of a persona, an id, a bad line or a name do not arrive as control bytes."""
+    lines = [
+        {**PAIR, "instructor_persona": HOSTILE, "id": f"id {HOSTILE}", HOSTILE: HOSTILE},
+        {**PAIR, "id": f"id {HOSTILE}"},
+        {"instructor_persona": HOSTILE, HOSTILE: 1},
+        {**PAIR, "num_turns": HOSTILE},
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (tmp_path / "pairs.jsonl").write_text(text + f'{{"{HOSTILE}"\n')
+    shown = screen(*arguments, code=code)
+    assert b"owned" in shown
+    assert [control for control in CONTROLS if control in shown] == []
