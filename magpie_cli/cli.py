@@ -86,12 +86,14 @@ def generate(
             metavar="N",
             min=1,
             max=MAX_TURNS,
-            help="Per dialogue; a question and its answer make one.",
+            help="Turns per dialogue; a turn is a question and its answer.",
         ),
     ] = 1,
     model: Annotated[
         str | None,
-        _option("--model", "-m", metavar="NAME", help="The LLM. [default: the only one there]"),
+        _option(
+            "--model", "-m", metavar="NAME", help="The LLM's name. [default: the server's only one]"
+        ),
     ] = None,
     engine: Annotated[
         str | None,
@@ -139,10 +141,10 @@ def generate(
     ] = False,
     failures: Annotated[
         str | None,
-        _option("--failures", metavar="FILE", help="[default: OUT with .failures in its name]"),
+        _option("--failures", metavar="FILE", help="[default: out.failures.jsonl for out.jsonl]"),
     ] = None,
     fresh: Annotated[
-        bool, _option("--fresh", help="Set an old OUT aside as OUT.1, and begin anew.")
+        bool, _option("--fresh", help="Set an old OUT aside (OUT.1, OUT.2, ...), begin anew.")
     ] = False,
     dry_run: Annotated[
         bool, _option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
@@ -192,11 +194,14 @@ def generate(
 def status(
     output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
     failures: Annotated[
-        str | None, _option("--failures", help="If generate was given one.")
+        str | None, _option("--failures", metavar="FILE", help="If generate was given --failures.")
     ] = None,
-    json: Annotated[bool, _option("--json", help="For programs.")] = False,
+    json: Annotated[bool, _option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how many dialogues of OUT are done, failed and left; also during a run."""
+    """Count what is done, failed and left in OUT.
+
+    Reads only: it is safe during a run.
+    """
     from magpie_cli.status import status as look
 
     answer = look(output, failures)
@@ -204,7 +209,7 @@ def status(
 
 
 @app.command()
-def doctor(json: Annotated[bool, _option("--json", help="For programs.")] = False) -> None:
+def doctor(json: Annotated[bool, _option("--json", help="Print JSON.")] = False) -> None:
     """Say of each engine whether it is ready, and what it lacks."""
     from magpie_cli.doctor import doctor as examine
     from magpie_cli.doctor import text

@@ -22,6 +22,7 @@ class Checkup:
     engine: str
     what: str
     credential: str | None
+    required: bool
     lacks: str | None
 
     @property
@@ -35,7 +36,7 @@ def doctor(
 ) -> list[Checkup]:
     """Every engine of the table. Of servers on this machine it tries whether they listen."""
     return [
-        Checkup(row.name, row.what, row.credential, _lacks(row, environment))
+        Checkup(row.name, row.what, row.credential, row.required, _lacks(row, environment))
         for row in table.values()
     ]
 
@@ -47,7 +48,8 @@ def text(checkups: list[Checkup]) -> str:
         lines.append(f"{checkup.engine:<15} {'ready' if checkup.ready else 'NOT READY'}")
         lines.append(f"{'':<15} {checkup.what}")
         if checkup.credential:
-            lines.append(f"{'':<15} key: {checkup.credential}")
+            optional = "" if checkup.required else ", if it asks for one"
+            lines.append(f"{'':<15} key: {checkup.credential}{optional}")
         if checkup.lacks:
             lines.append(f"{'':<15} {checkup.lacks}")
     return "\n".join(lines)

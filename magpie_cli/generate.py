@@ -89,7 +89,7 @@ class _Run:
                 expected=self.tally.total,
                 fresh=self.settings.fresh,
             ) as store:
-                self._start(engine)
+                self._start(engine, store.set_aside)
                 return await self._fill(engine, store, stop)
 
     async def _fill(self, engine: Engine, store: Store, stop: Shutdown) -> bool:
@@ -120,7 +120,7 @@ class _Run:
         self.tally.last_retry = error.kind
         self.display.retrying(error, delay)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Engine, set_aside: str | None) -> None:
         """The first line on stderr, and the same as facts."""
         settings, lines = self.settings, self.source.lines
         much = "" if lines is None else f"{count(lines, 'line')} of "
@@ -129,6 +129,7 @@ class _Run:
             f"{much}{input_name(settings.input)}"
             + (f" x {settings.samples} samples" if settings.samples > 1 else "")
             + (f" -> {settings.output}" if settings.output != "-" else "")
+            + (f" (the old one is now {set_aside})" if set_aside else "")
         )
         self.display.start(
             sentence,
@@ -140,6 +141,7 @@ class _Run:
                 "output": settings.output,
                 "lines": lines,
                 "samples": settings.samples,
+                "set_aside": set_aside,
             },
         )
 

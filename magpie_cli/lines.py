@@ -32,6 +32,7 @@ BYTES_TO_KNOW = 4  # of a stream, to tell its format
 BYTES_KEPT = 2000  # of an over-long line, for its failure
 
 _BOM = b"\xef\xbb\xbf"
+_FROM_CSV = "import csv,json,sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
 _MOST_READ = MAX_LINE_BYTES + len(_BOM) + len(b"\r\n")
 _BREAKS = (OSError, EOFError, zlib.error, zstd.ZstdError)
 _HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_persona": "a baker"}'
@@ -128,7 +129,7 @@ def _open(path: str) -> io.BufferedReader:
             return _begun(open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-"))
         return Path(path).open("rb")
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no such file", _HINT) from error
+        raise UsageError(f"{path}: there is no such file", "check the path") from error
     except IsADirectoryError as error:
         raise UsageError(f"{path} is a folder", "name a .jsonl file in it") from error
     except OSError as error:
@@ -217,6 +218,11 @@ def _refuse_other_formats(head: bytes, path: str) -> None:
         raise UsageError(
             f"{input_name(path)} is one JSON array; magpie reads one object a line",
             _filtered("jq -c '.[]'", path),
+        )
+    if not start.startswith((b"{", b"[")) and b"instructor_persona" in start.split(b"\n")[0]:
+        raise UsageError(
+            f"{input_name(path)} looks like CSV; magpie reads one JSON object a line",
+            _filtered(f"python3 -c '{_FROM_CSV}' <", path),
         )
 
 

@@ -74,7 +74,8 @@ class PairReader:
         if given is None:
             return self._unused(content_id(row))
         if not isinstance(given, str) or not given.strip():
-            _refuse("bad_id", f'"id" is {_shown(given)}, not a string with something in it')
+            quoted = f', "{given}" is' if type(given) is int else ""
+            _refuse("bad_id", f'"id" is {_shown(given)}, not a string with something in it{quoted}')
         if SAMPLE_SUFFIX.search(given):
             _refuse("bad_id", f'the "id" {_shown(given)} ends in ~ and digits: use another sign')
         if not self._seen.add(given):
@@ -129,7 +130,7 @@ def _why_not_json(text: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]
         text.decode()
     except UnicodeDecodeError as wrong:
         return "not_utf8", f"byte {wrong.start + 1} of the line is not UTF-8"
-    return "not_json", f"not JSON: {error}"
+    return "not_json", f"not JSON: {error.msg} at column {error.colno}"
 
 
 def _refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,17 +20,21 @@ from magpie_cli.store import (
 )
 from magpie_cli.tally import Tally
 
+REASONS_SHOWN = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Preview:
     """Counts over the whole input; `dialogues` and `requests` are those that a run would make.
 
-    `instructor` and `responder` are the first messages of the first dialogue.
+    `reasons` say what is wrong with the first bad lines. `instructor` and `responder` are the first
+    messages of the first dialogue.
     """
 
     engine: str
     pairs: int
     bad_lines: int
+    reasons: tuple[str, ...]
     done: int
     dialogues: int
     requests: int
@@ -48,6 +52,7 @@ class Preview:
             "requests to send": f"{self.requests:,}",
         }
         lines = [f"{name:<18} {number}" for name, number in numbers.items()]
+        lines += ["", *self.reasons] if self.reasons else []
         for speaker, messages in (("instructor", self.instructor), ("responder", self.responder)):
             for message in messages:
                 lines += ["", f"--- {speaker}, {message['role']} ---", message["content"]]
@@ -64,12 +69,14 @@ def preview(settings: Settings) -> Preview:
         _refuse_foreign(settings, engine)
         done = done_ids(settings.output)
     bad_lines = dialogues = requests = 0
+    reasons: list[str] = []
     first: DialogueRequest | None = None
     with open_source(settings.input, strict=settings.strict) as source:
         plan = Plan(source.pairs(), replace(settings, limit=None), done, tally)
         for item in plan:
             if isinstance(item, Failure):
                 bad_lines += 1
+                reasons += [item.message] if bad_lines <= REASONS_SHOWN else []
             elif item and dialogues != settings.limit:
                 first = first or item
                 dialogues += 1
@@ -79,6 +86,7 @@ def preview(settings: Settings) -> Preview:
         engine,
         plan.pairs,
         bad_lines,
+        tuple(reasons),
         tally.skipped,
         dialogues,
         requests,

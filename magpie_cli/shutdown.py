@@ -8,7 +8,7 @@ stops when its child died of SIGINT.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -27,13 +27,14 @@ class Shutdown:
     `listeners` hears a sentence about it. A signal that was ignored before stays so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drain_seconds: Mapping[signal.Signals, float] = DRAIN_SECONDS) -> None:
         self.listeners: list[Callable[[str], None]] = []
         self.requested = False
         self.signal: signal.Signals | None = None
         self.error: MagpieError | None = None
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._drain_seconds = drain_seconds
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -51,7 +52,7 @@ class Shutdown:
 
     def dialogues_begin(self) -> None:
         """From now on a first signal waits for what is in flight."""
-        for number in DRAIN_SECONDS:
+        for number in self._drain_seconds:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.getsignal(number)
                 self._loop.add_signal_handler(number, self._on_signal, number)
@@ -60,7 +61,7 @@ class Shutdown:
         """Nothing more will pass: drain, then raise `error`."""
         if not self.requested:
             self.error = error
-            self._loop.call_later(DRAIN_SECONDS[signal.SIGINT], self._cancel)
+            self._loop.call_later(self._drain_seconds[signal.SIGINT], self._cancel)
             self._request(f"stopping after the dialogues in flight: {error.message}")
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -68,7 +69,7 @@ class Shutdown:
             self._stop_now(self.signal)
             return
         self.signal = number
-        seconds = DRAIN_SECONDS[number]
+        seconds = self._drain_seconds[number]
         self._loop.call_later(seconds, self._stop_now, number)
         self._request(
             f"{number.name}: finishing the dialogues in flight (at most {seconds:.0f} s); "

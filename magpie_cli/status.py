@@ -20,6 +20,7 @@ class Status:
     left: int | None
     model: str
     engine: str
+    failures_file: str | None
 
     def text(self) -> str:
         """For a person."""
@@ -28,9 +29,11 @@ class Status:
             "output": self.output,
             "engine": f"{self.engine}, model {self.model}",
             "done": f"{self.done:,}",
-            "failed": f"{self.failed:,}",
+            "failed": f"{self.failed:,}" + (f" ({self.failures_file})" if self.failed else ""),
             "left": left,
         }
+        if self.left or self.failed:
+            rows["next"] = "the same magpie generate command again goes on"
         return "\n".join(f"{name:<7} {value}" for name, value in rows.items())
 
 
@@ -56,4 +59,5 @@ def status(output: str, failures: str | None = None) -> Status:
         left=left,
         model=manifest.identity["model"],
         engine=manifest.identity["engine"],
+        failures_file=str(failed_file) if failed else None,
     )

@@ -26,7 +26,9 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all made, 3 some failed, 75 some left, else what the error says."""
+        """0 all made, 3 some failed, 75 some left, else what the error or the signal says."""
+        if self.stopped_by:
+            return 128 + self.stopped_by
         if self.error:
             return self.error.exit_code
         if not self.finished:
@@ -35,7 +37,9 @@ class Summary:
 
     @property
     def next_step(self) -> str:
-        """What to type next; empty where nothing is left to do."""
+        """What to type next; empty where nothing is left to do, or an error's hint says it."""
+        if self.error:
+            return ""
         if not self.finished:
             return self._to_go_on()
         if self.tally.failed:
@@ -52,13 +56,14 @@ class Summary:
         if not self.failures:
             return "add --failures FILE to keep the lines that failed"
         if self.tally.bad_lines == self.tally.failed:
-            return f"mend these lines; {self.failures} says what is wrong with each"
-        again = f"; {self.again} tries them again" if self.output != "-" else ""
-        return f"see {self.failures}{again}"
+            return "mend the lines it names, then run the same command again"
+        return f"{self.again} tries them again" if self.output != "-" else ""
 
     def sentence(self) -> str:
         """All of it on one line."""
         tally = self.tally
+        if self.finished and tally.skipped and not tally.made and not tally.failed:
+            return f"nothing to do: {count(tally.skipped, 'dialogue')} in {self.output} already"
         parts = [
             f"made {count(tally.made, 'dialogue')} ({count(tally.utterances, 'utterance')}"
             + (f", {tally.tokens:,} tokens" if tally.tokens else "")
@@ -66,12 +71,12 @@ class Summary:
             + (f" -> {self.output}" if self.output != "-" else "")
         ]
         if tally.skipped:
-            parts.append(
-                f"{tally.skipped:,} {'was' if tally.skipped == 1 else 'were'} there already"
-            )
+            verb = "was" if tally.skipped == 1 else "were"
+            parts.append(f"{tally.skipped:,} {verb} there already")
         if tally.failed:
             kinds = ", ".join(f"{kind} {number:,}" for kind, number in tally.failures.most_common())
-            parts.append(f"{tally.failed:,} failed ({kinds})")
+            where = f" -> {self.failures}" if self.failures else ""
+            parts.append(f"{tally.failed:,} failed ({kinds}){where}")
         if self.stopped_by:
             parts.append(f"stopped by {self.stopped_by.name}")
         return "; ".join(parts) + (f". Next: {self.next_step}" if self.next_step else "")

@@ -11,8 +11,8 @@ from magpie_cli.records import Failure, Outcome, Usage
 class Tally:
     """`total` counts dialogues and unreadable lines, None while unknown; `skipped` were there.
 
-    `bad_lines` is the part of `failed` that no run can mend. `tokens` counts the completions',
-    `failures` by kind.
+    `utterances` are those of the dialogues made, `tokens` all that completions took. `bad_lines` is
+    the part of `failed` that no run can mend. `failures` counts by kind.
     """
 
     total: int | None = None
@@ -29,8 +29,7 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def heard(self, text: str, usage: Usage) -> None:  # noqa: ARG002 - called as on_utterance
-        """One more utterance."""
-        self.utterances += 1
+        """One more utterance, which its tokens were spent on."""
         self.tokens += usage.completion_tokens or 0
 
     def passed_over(self) -> None:
@@ -46,6 +45,7 @@ class Tally:
             self.failures[outcome.kind] += 1
         else:
             self.made += 1
+            self.utterances += 2 * outcome.num_turns
 
     @property
     def seen(self) -> int:

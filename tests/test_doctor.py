@@ -51,7 +51,7 @@ def local(port: int, host: str = "127.0.0.1", start: str | None = None) -> Engin
 def test_an_engine_that_needs_nothing_is_ready() -> None:
     """A row without address and credential lacks nothing."""
     checkup = examined(EngineRow("plain", "module", "what it is"))
-    assert checkup == Checkup("plain", "what it is", None, None)
+    assert checkup == Checkup("plain", "what it is", None, required=False, lacks=None)
     assert checkup.ready
 
 

@@ -84,7 +84,7 @@ def test_the_same_command_makes_only_what_is_missing(
     assert (len(set(ids_of(tmp_path / "out.jsonl"))), len(server.asked)) == (5, 5 * 4)
     last = magpie(*command)
     assert last.returncode == 0
-    assert "5 were there already" in last.stderr
+    assert "nothing to do: 5 dialogues in out.jsonl already" in last.stderr
     assert (len(rows_of(tmp_path / "out.jsonl")), len(server.asked)) == (5, 5 * 4)
     assert all("seed" not in asked.body for asked in server.asked)
 

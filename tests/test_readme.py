@@ -76,7 +76,7 @@ def test_engine_table_is_the_real_one() -> None:
 
 def test_file_table_is_the_real_one() -> None:
     """README's map of the package names every file and folder, and none that is not there."""
-    table = README.split("| floor | files of `magpie_cli/` |")[1].split("On Python 3.11")[0]
+    table = README.split("| floor | files of `magpie_cli/` |")[1].split("MIT licence")[0]
     named = {name.rstrip("/") for name in re.findall(r"`([a-z_]+(?:\.py|/))`", table)}
     package = ROOT / "magpie_cli"
     real = {path.name for path in package.iterdir() if path.name[0] not in "_."}

@@ -31,8 +31,9 @@ def test_it_says_what_is_done_failed_and_left(
         "output": "out.jsonl",
         "engine": "echo, model echo",
         "done": "2",
-        "failed": "1",
+        "failed": "1 (out.failures.jsonl)",
         "left": "3",
+        "next": "the same magpie generate command again goes on",
     }
     for_programs = magpie("status", "out.jsonl", "--json")
     assert json.loads(for_programs.stdout) == {
@@ -42,6 +43,7 @@ def test_it_says_what_is_done_failed_and_left(
         "left": 3,
         "model": "echo",
         "engine": "echo",
+        "failures_file": "out.failures.jsonl",
     }
     monkeypatch.chdir("/")
     elsewhere = status(str(tmp_path / "out.jsonl"))

@@ -64,7 +64,7 @@ def test_the_json_log_has_one_object_a_line(magpie: Magpie, pairs: Pairs) -> Non
     assert [start["event"], failure["event"], last["event"]] == ["start", "failure", "end"]
     assert set(start) == always | {
         *("message", "engine", "model", "why"),
-        *("input", "output", "lines", "samples"),
+        *("input", "output", "lines", "samples", "set_aside"),
     }
     assert set(failure) == always | {"failure"}
     assert set(failure["failure"]) == {"id", "stage", "kind", "message", "attempts", "input"}

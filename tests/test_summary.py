@@ -48,7 +48,7 @@ def sentence(summary: Summary) -> str:
         (Summary(tally(failed=1), *STREAM, finished=True), 3),
         (Summary(tally(made=3), *FILES, finished=False), 75),
         (Summary(tally(made=2, failed=1), *FILES, finished=False), 75),
-        (Summary(tally(), *FILES, finished=False, stopped_by=SIGINT), 75),
+        (Summary(tally(), *FILES, finished=False, stopped_by=SIGINT), 130),
         (Summary(tally(), *FILES, finished=False, error=MagpieError("x")), 1),
         (Summary(tally(made=3), *FILES, finished=False, error=EngineRefused("k", "x")), 1),
         (Summary(tally(), *FILES, finished=False, error=Transient("k", "x")), 1),
@@ -100,13 +100,13 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
         ),
         (
             Summary(tally(skipped=2), *FILES, finished=True),
-            "made 0 dialogues (0 utterances) in T s -> out.jsonl; 2 were there already",
+            "nothing to do: 2 dialogues in out.jsonl already",
             "",
         ),
         (
             Summary(tally(failed=3000), *FILES, finished=True),
-            f"{NONE_MADE}; 3,000 failed (timeout 2,000, http_400 1,000)",
-            "see out.failures.jsonl; the same command tries them again",
+            f"{NONE_MADE}; 3,000 failed (timeout 2,000, http_400 1,000) -> out.failures.jsonl",
+            "the same command tries them again",
         ),
         (
             Summary(tally(made=1, utterances=2, failed=1), *STREAM, finished=True),
@@ -125,8 +125,8 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
         ),
         (
             Summary(tally(failed=1), "-", "failures.jsonl", finished=True),
-            "made 0 dialogues (0 utterances) in T s; 1 failed (timeout 1)",
-            "see failures.jsonl",
+            "made 0 dialogues (0 utterances) in T s; 1 failed (timeout 1) -> failures.jsonl",
+            "",
         ),
         (
             Summary(tally(made=2, utterances=5), *FILES, finished=False, stopped_by=SIGTERM),
@@ -135,7 +135,8 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
         ),
         (
             Summary(tally(failed=1, skipped=2), *FILES, finished=False, stopped_by=SIGINT),
-            f"{NONE_MADE}; 2 were there already; 1 failed (timeout 1); stopped by SIGINT",
+            f"{NONE_MADE}; 2 were there already; "
+            + "1 failed (timeout 1) -> out.failures.jsonl; stopped by SIGINT",
             AGAIN,
         ),
     ],

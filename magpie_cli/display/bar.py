@@ -7,7 +7,6 @@ from typing import TextIO
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
 )
@@ -18,6 +17,7 @@ from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
 BAR_SECONDS = 0.25
+_CUT = Column(no_wrap=True, overflow="ellipsis")  # on a narrow terminal, from the end
 ROOM_FOR_ECHO = 4  # columns: a terminal writes ^C behind the bar, and must not wrap
 
 
@@ -32,11 +32,11 @@ class Bar(TextLog):
     def start(self, sentence: str, facts: dict[str, object]) -> None:
         """The sentence, then the bar."""
         super().start(sentence, facts)
+        console = Console(file=self._stream)
         self._progress = _Progress(
-            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}", markup=False),
-            console=Console(file=self._stream),
+            BarColumn(bar_width=max(4, min(40, console.width // 4))),
+            TextColumn("{task.fields[facts]}", markup=False, table_column=_CUT),
+            console=console,
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
@@ -55,12 +55,15 @@ class Bar(TextLog):
     def _draw(self) -> None:
         if self._progress:
             tally = self._tally
-            left = time_left(tally)
-            facts = f"{left} left, " if left else ""
-            facts += f"{tally.rate:,.1f}/s, {tally.in_flight:,} in flight, {tally.failed:,} failed"
-            facts += f", {tally.tokens:,} tokens" if tally.tokens else ""
-            facts += f", {tally.retries:,} retries" if tally.retries else ""
-            self._progress.update(self._task, completed=tally.seen, total=tally.total, facts=facts)
+            facts = [f"{tally.seen:,}" + (f"/{tally.total:,}" if tally.total is not None else "")]
+            facts += [f"{left} left"] if (left := time_left(tally)) else []
+            facts += [f"{tally.failed:,} failed", f"{tally.rate:,.1f} dialogues/s"]
+            facts += [f"{tally.in_flight:,} in flight"]
+            facts += [f"{tally.retries:,} retries"] if tally.retries else []
+            facts += [f"{tally.tokens:,} tokens"] if tally.tokens else []
+            self._progress.update(
+                self._task, completed=tally.seen, total=tally.total, facts=", ".join(facts)
+            )
             self._progress.refresh()
 
     def end(self, summary: Summary) -> None:

@@ -207,12 +207,17 @@ async def _choose_model(server: _Server, row: EngineRow, asked: str | None) -> s
     except EngineRefused as error:
         if error.kind not in _NO_LISTING:
             raise
+        if asked is None:
+            raise UsageError(
+                f"{error.message}: it lists no models",
+                "check that --base-url ends as it should (usually in /v1), or name a --model",
+            ) from error
     except EngineError as error:
         if error.kind in ("connection", "timeout"):
             start = f"start it with {row.start}, or " if row.start else ""
             raise MagpieError(
                 f"nothing answers: {error.message}",
-                f"{start}check --base-url; magpie doctor shows every engine",
+                f"{start}check --base-url",
             ) from error
         trouble = error.message if error.kind.startswith("http_") else ""
     if asked is None:
@@ -239,7 +244,7 @@ def _names(answer: dict[str, Any]) -> list[str]:
 
 def _model_hint(listed: list[str], asked: str) -> str:
     if not listed:
-        return "it lists none: name one with --model"
+        return "it lists none: load one there, or name one with --model"
     shown = listed
     if len(listed) > MODELS_SHOWN:
         shown = get_close_matches(asked, listed, n=MODELS_SHOWN, cutoff=0.4) or sorted(listed)

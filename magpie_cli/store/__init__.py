@@ -45,6 +45,11 @@ class Store(Protocol):
         """The ids that had a failure and no row when the run began."""
         ...
 
+    @property
+    def set_aside(self) -> str | None:
+        """What an old output is called now, if --fresh found one."""
+        ...
+
     async def write(self, outcome: Outcome) -> None:
         """Keep one outcome. Raises MagpieError where it cannot be kept."""
         ...

@@ -88,6 +88,11 @@ class AppendFile:
             self.path.unlink()
         sync_folder(self.path.parent)
 
+    def remove_if_empty(self) -> None:
+        """Leave no file behind that says nothing."""
+        if self.is_still_there() and not os.fstat(self._fd).st_size:
+            self.path.unlink()
+
     def sync(self) -> None:
         """Make every line survive a power cut."""
         os.fsync(self._fd)

@@ -26,6 +26,7 @@ class FileStore:
         *,
         same_input: bool,
     ) -> None:
+        self.set_aside: str | None = None
         self.done = IdSet()
         for id_ in read_ids(paths.output):
             self.done.add(id_)
@@ -52,8 +53,7 @@ class FileStore:
         fresh: bool,
     ) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
-        if fresh:
-            _set_aside(paths)
+        aside = _set_aside(paths) if fresh else None
         refuse_foreign(paths, identity)
         with _locked(paths.output, paths) as output:
             refuse_foreign(paths, identity)  # now that nobody else can change it
@@ -73,8 +73,12 @@ class FileStore:
                 manifest.write(paths.manifest)
                 same_input = before is None or before.input == source
                 store = cls(paths, output, failures, manifest, same_input=same_input)
-                yield store
-                store.refuse_loss()
+                store.set_aside = aside
+                try:
+                    yield store
+                    store.refuse_loss()
+                finally:
+                    failures.remove_if_empty()
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""
@@ -113,12 +117,13 @@ class FileStore:
             )
 
 
-def _set_aside(paths: OutputPaths) -> None:
-    if paths.output.exists():
-        with _locked(paths.output, paths), disk_errors(paths.output):
-            paths.set_aside()
-    else:
+def _set_aside(paths: OutputPaths) -> str | None:
+    """What the old output is called now, None where there was none."""
+    if not paths.output.exists():
         paths.set_aside()
+        return None
+    with _locked(paths.output, paths), disk_errors(paths.output):
+        return f"{paths.output}.{paths.set_aside()}"
 
 
 @contextmanager

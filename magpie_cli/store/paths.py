@@ -43,14 +43,15 @@ class OutputPaths:
         """What was cut off torn ends."""
         return self.folder / "quarantine"
 
-    def set_aside(self) -> None:
-        """Rename all of them to a free number: `out.jsonl.1`. Deletes nothing."""
+    def set_aside(self) -> int:
+        """Rename all of them to a free number, which it returns: `out.jsonl.1`. Deletes nothing."""
         number = 1
         while any(Path(f"{path}.{number}").exists() for path in self._all()):
             number += 1
         for path in self._all():
             if path.exists():
                 path.rename(f"{path}.{number}")
+        return number
 
     def _all(self) -> tuple[Path, Path, Path]:
         return (self.output, self.failures, self.folder)

@@ -22,6 +22,7 @@ class StreamStore:
     """
 
     def __init__(self, fd: int, failures: AppendFile | None) -> None:
+        self.set_aside = None
         self.done = IdSet()
         self.failed = IdSet()
         self._fd = fd
@@ -69,7 +70,12 @@ class StreamStore:
 
 def _refuse_foreign(failures: Path) -> None:
     """Raise where the file holds what are no failures; a torn last line is for whoever made it."""
-    if failures.exists() and failures.read_bytes()[-1:] not in (b"", b"\n"):
+    last = b"\n"
+    if failures.exists() and failures.stat().st_size:
+        with failures.open("rb") as lines:
+            lines.seek(-1, os.SEEK_END)
+            last = lines.read()
+    if last != b"\n":
         raise UsageError(f"{failures} does not end in a whole line", "name another --failures")
     for _ in read_ids(failures):
         return
@@ -82,4 +88,5 @@ def _append(fd: int, line: bytes) -> None:
         write_all(fd, line)
     except OSError:
         os.ftruncate(fd, before)
+        os.lseek(fd, before, os.SEEK_SET)  # the shell writes on from there
         raise
