@@ -49,5 +49,9 @@ def test_one_command_installs_and_runs_the_main_job(checkout: Path) -> None:
 
 
 def test_one_command_installs_and_passes_the_tests(checkout: Path) -> None:
-    """README's test command, literally; only these two tests are left out, or they never ended."""
-    _run(_block("setup: test"), checkout, PYTEST_ADDOPTS="-m 'not fresh'")
+    """README's test command, literally; the environment narrows it to tests that take seconds.
+
+    Without these two, or it would never end; all others are what runs this very test.
+    """
+    quick = "test_records or test_prompts or test_engine_contract or test_help"
+    _run(_block("setup: test"), checkout, PYTEST_ADDOPTS=f"-m 'not fresh' -k '{quick}'")

@@ -14,6 +14,7 @@ from magpie_cli.tally import Tally
 
 FILES = ("out.jsonl", "out.failures.jsonl")
 STREAM = ("-", None)
+ONE_FAILED = "1 failed (timeout 1) -> out.failures.jsonl"
 NONE_MADE = "made 0 dialogues (0 utterances) in T s -> out.jsonl"
 AGAIN = "run the same command again to go on"
 
@@ -135,8 +136,7 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
         ),
         (
             Summary(tally(failed=1, skipped=2), *FILES, finished=False, stopped_by=SIGINT),
-            f"{NONE_MADE}; 2 were there already; "
-            + "1 failed (timeout 1) -> out.failures.jsonl; stopped by SIGINT",
+            f"{NONE_MADE}; 2 were there already; {ONE_FAILED}; stopped by SIGINT",
             AGAIN,
         ),
     ],
