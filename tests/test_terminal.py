@@ -22,15 +22,15 @@ CONTROLS = (b"\x1b]", b"\x07", b"\x7f", "\x9b".encode(), b"\r forged")
 
 @pytest.fixture
 def screen(tmp_path: Path) -> Screen:
-    """All that `magpie ARGUMENTS` sends to a terminal of 100 columns, as bytes."""
+    """All that `magpie ARGUMENTS` sends to a terminal of `columns`, as bytes."""
 
-    def show(*arguments: str, code: int = 0, **environment: str) -> bytes:
+    def show(*arguments: str, code: int = 0, columns: int = 100, **environment: str) -> bytes:
         child = pexpect.spawn(
             MAGPIE[0],
             [*MAGPIE[1:], *arguments],
             cwd=str(tmp_path),
             env=clean_environment() | {"TERM": "xterm-256color"} | environment,
-            dimensions=(30, 100),
+            dimensions=(30, columns),
             timeout=PATIENCE,
         )
         child.expect(pexpect.EOF)
@@ -54,6 +54,17 @@ def test_a_terminal_gets_a_bar_and_a_last_word(screen: Screen, pairs: Pairs) -> 
     last = shown.split(b"\n")[-2].decode()
     assert "made 4 dialogues" in last
     assert "-> out.jsonl. Next: magpie status out.jsonl" in last
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_bar_fits_its_terminal(screen: Screen, pairs: Pairs, columns: int) -> None:
+    """However wide the terminal, one line holds a bar and how much is done."""
+    pairs(3)
+    shown = screen(*GENERATE, "-o", "out.jsonl", columns=columns, NO_COLOR="1").decode()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    frames = [line.rstrip() for line in re.split(r"\r|\n", plain) if "/3, " in line]
+    assert any("━ 3/3, " in frame for frame in frames)
+    assert max(map(len, frames)) <= columns - 4
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(screen: Screen, pairs: Pairs) -> None:

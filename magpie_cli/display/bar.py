@@ -17,7 +17,7 @@ from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
 BAR_SECONDS = 0.25
-_CUT = Column(no_wrap=True, overflow="ellipsis")  # on a narrow terminal, from the end
+_CUT = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # where it is narrow, at the end
 ROOM_FOR_ECHO = 4  # columns: a terminal writes ^C behind the bar, and must not wrap
 
 
@@ -33,11 +33,13 @@ class Bar(TextLog):
         """The sentence, then the bar."""
         super().start(sentence, facts)
         console = Console(file=self._stream)
+        width = max(4, min(40, console.width // 5))
         self._progress = _Progress(
-            BarColumn(bar_width=max(4, min(40, console.width // 4))),
+            BarColumn(bar_width=width, table_column=Column(min_width=width)),
             TextColumn("{task.fields[facts]}", markup=False, table_column=_CUT),
             console=console,
             auto_refresh=False,
+            expand=True,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
