@@ -20,6 +20,7 @@ from magpie_cli.engine import (
     Engine,
     EngineError,
     Message,
+    PairRefused,
     Sampling,
     Throttled,
     Transient,
@@ -80,6 +81,9 @@ class Pace:
                 if failed == ATTEMPTS:
                     raise
                 await self._wait(error, self._jitter(BACKOFF_BASE, failed))
+            except PairRefused as error:
+                error.attempts = failed + 1
+                raise
             except Throttled as error:
                 refused += 1
                 deadline = min(deadline, self._clock() + LONGEST_PATIENCE)

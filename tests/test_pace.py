@@ -283,3 +283,11 @@ async def test_a_paced_engine_is_the_engine_with_retries() -> None:
     assert (await paced.dialogue(request)).turns == (Turn("Why?", "done"),)
     assert faulty.asked == [request] * 3
     assert len(world.slept) == 2
+
+
+async def test_a_refusal_after_faults_counts_them() -> None:
+    """A pair that is refused at its third try was tried three times."""
+    script = Script(transient(), transient(), PairRefused("http_400", "bad request"))
+    with pytest.raises(PairRefused) as caught:
+        await World().pace.attempt(script)
+    assert caught.value.attempts == script.tries == 3
