@@ -23,7 +23,9 @@ class AppendFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.size = os.fstat(self._fd).st_size
+        opened = os.fstat(self._fd)
+        self.size = opened.st_size
+        self._inode = (opened.st_dev, opened.st_ino)
 
     def lock(self) -> bool:
         """Take the file for this process, whatever name it was opened by; False if it is taken."""
@@ -37,9 +39,10 @@ class AppendFile:
     def is_still_there(self) -> bool:
         """Whether the path still leads to the file that was opened."""
         try:
-            return os.path.samestat(os.fstat(self._fd), self.path.stat())
+            found = self.path.stat()
         except FileNotFoundError:
             return False
+        return (found.st_dev, found.st_ino) == self._inode
 
     def append(self, line: bytes) -> None:
         """Write a whole line. Raises OSError, with nothing of the line left in the file."""
