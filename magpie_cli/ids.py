@@ -3,7 +3,7 @@
 import hashlib
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -36,9 +36,11 @@ class IdSet:
     for one with a chance of 2**-64 a pair of ids (3e-8 over a whole run of a million).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Iterable[str] = ()) -> None:
         self._table = _empty(1024)
         self._used = 0
+        for id_ in ids:
+            self.add(id_)
 
     def __len__(self) -> int:
         return self._used

@@ -91,8 +91,4 @@ def open_store(  # noqa: PLR0913 - all that a store has to be told
 
 def done_ids(output: str) -> IdSet:
     """The ids that have a row in `output`; changes nothing."""
-    ids = IdSet()
-    if not is_stream(output):
-        for id_ in read_ids(OutputPaths.of(output).output):
-            ids.add(id_)
-    return ids
+    return IdSet(() if is_stream(output) else read_ids(OutputPaths.of(output).output))

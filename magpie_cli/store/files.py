@@ -27,13 +27,8 @@ class FileStore:
         same_input: bool,
     ) -> None:
         self.set_aside: str | None = None
-        self.done = IdSet()
-        for id_ in read_ids(paths.output):
-            self.done.add(id_)
-        self.failed = IdSet()
-        for id_ in read_ids(paths.failures):
-            if id_ not in self.done:
-                self.failed.add(id_)
+        self.done = IdSet(read_ids(paths.output))
+        self.failed = IdSet(id_ for id_ in read_ids(paths.failures) if id_ not in self.done)
         self._paths = paths
         self._output = output
         self._failures = failures
