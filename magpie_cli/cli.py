@@ -108,9 +108,24 @@ def generate(
         str | None,
         _option("--base-url", metavar="URL", help="An OpenAI-compatible server (ends in /v1)."),
     ] = None,
+    rpc_url: Annotated[
+        str | None,
+        _option("--rpc-url", metavar="URL", help="Engine dria: another network than the token's."),
+    ] = None,
+    devnet: Annotated[
+        bool,
+        _option("--devnet", help="Engine dria: a network inside this process; its words are echo's."),
+    ] = False,
     concurrency: Annotated[
-        int, _option("--concurrency", "-j", metavar="N", min=1, help="Dialogues in flight.")
-    ] = 8,
+        int | None,
+        _option(
+            "--concurrency",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Dialogues in flight. [default: 8; engine dria: 256]",
+        ),
+    ] = None,
     samples: Annotated[
         int, _option("--samples", "-n", metavar="N", min=1, help="Dialogues for each pair.")
     ] = 1,
@@ -136,6 +151,15 @@ def generate(
     timeout: Annotated[
         float, _option("--timeout", metavar="SECONDS", min=0.001, help="For one request.")
     ] = 600,
+    give_up_after: Annotated[
+        float,
+        _option(
+            "--give-up-after",
+            metavar="SECONDS",
+            min=0.001,
+            help="Wait so long for a server that asks to wait, or for a network without nodes.",
+        ),
+    ] = 1800,
     strict: Annotated[
         bool, _option("--strict", help="Stop before the first request if any line is bad.")
     ] = False,
@@ -191,6 +215,75 @@ def generate(
 
 
 @app.command()
+def devnet(
+    port: Annotated[
+        int, _option("--port", metavar="N", min=0, max=65535, help="On loopback; 0: any free one.")
+    ] = 8006,
+    nodes: Annotated[int, _option("--nodes", metavar="N", min=0, help="How many nodes.")] = 16,
+    models: Annotated[
+        str, _option("--models", metavar="NAME,...", help="The models that nodes say they serve.")
+    ] = "gemma2:9b-instruct-fp16",
+    writer: Annotated[
+        str,
+        _option(
+            "--writer",
+            metavar="NAME",
+            autocompletion=_engines,
+            help="The engine that writes all words.",
+        ),
+    ] = "echo",
+    writer_model: Annotated[
+        str | None,
+        _option("--writer-model", metavar="NAME", help="Its model. [default: the only one]"),
+    ] = None,
+    writer_url: Annotated[
+        str | None, _option("--writer-url", metavar="URL", help="Its server, as --base-url.")
+    ] = None,
+    latency: Annotated[
+        float,
+        _option("--latency", metavar="SECONDS", min=0, help="For a task, give or take half of it."),
+    ] = 0,
+    error_rate: Annotated[
+        float,
+        _option("--error-rate", metavar="X", min=0, max=1, help="The share of tasks that fail."),
+    ] = 0,
+    lost_rate: Annotated[
+        float,
+        _option("--lost-rate", metavar="X", min=0, max=1, help="The share of answers that vanish."),
+    ] = 0,
+    duplicate_rate: Annotated[
+        float,
+        _option(
+            "--duplicate-rate", metavar="X", min=0, max=1, help="The share of answers sent twice."
+        ),
+    ] = 0,
+    rpc_error_rate: Annotated[
+        float,
+        _option(
+            "--rpc-error-rate", metavar="X", min=0, max=1, help="The share of calls answered 500."
+        ),
+    ] = 0,
+    accept: Annotated[
+        str | None, _option("--accept", metavar="TOKEN", help="The only good token. [default: any]")
+    ] = None,
+    seed: Annotated[
+        int, _option("--seed", metavar="N", help="Of the nodes' keys and of all faults.")
+    ] = 0,
+) -> None:
+    """Run a Dria network on this machine, for trying things out.
+
+    It speaks the protocol of the Dria SDK 0.0.124, with real keys, signatures and encryption.
+    """
+    given = locals()  # the parameters are the options' fields, by name
+    from magpie_cli.devnet import DevnetOptions
+    from magpie_cli.devnet.serve import serve
+    from magpie_cli.engines import open_chat_model
+    from magpie_cli.shutdown import die_by
+
+    die_by(serve(DevnetOptions(**given), open_chat_model, _say))
+
+
+@app.command()
 def status(
     output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
     failures: Annotated[
@@ -222,6 +315,12 @@ def _print(text: str) -> None:
     from magpie_cli.display.text import safe
 
     typer.echo(safe(text))
+
+
+def _say(text: str) -> None:
+    from magpie_cli.display.text import safe
+
+    typer.echo(safe(text), err=True)
 
 
 def _print_json(value: object) -> None:

@@ -10,8 +10,8 @@ EngineError
 └── EngineRefused   no pair can be done: 401, 402, 403, unknown model; no pair is marked failed
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError
@@ -97,8 +97,10 @@ class DialogueRequest:
 class EngineRow:
     """What `magpie doctor` says of an engine, and the module that opens it.
 
-    `credential` names an environment variable, `required` whether the engine needs it. `start` is
-    what to type when nothing answers.
+    `credential` names an environment variable, `required` whether the engine needs it, `otherwise`
+    what to do without. `start` is what to type when nothing answers. `package` must be installed.
+    `prompts` names those of an engine that brings its own. `statuses` are HTTP statuses in the
+    server's own sense; of these, 503 is waited out. `concurrency` is the default.
     """
 
     name: str
@@ -108,6 +110,11 @@ class EngineRow:
     credential: str | None = None
     required: bool = False
     start: str | None = None
+    otherwise: str | None = None
+    package: str | None = None
+    prompts: str | None = None
+    statuses: Mapping[int, str] = field(default_factory=dict)
+    concurrency: int = 8
 
 
 @runtime_checkable

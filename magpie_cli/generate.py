@@ -6,7 +6,7 @@ from signal import SIGPIPE, Signals
 
 from magpie_cli.display import Display, open_display, ticking
 from magpie_cli.engine import DialogueRequest, Engine, EngineError
-from magpie_cli.engines import choose_engine, open_engine
+from magpie_cli.engines import choose_engine, find_row, open_engine
 from magpie_cli.errors import MagpieError, OutputClosed
 from magpie_cli.feed import Feed, FileFeed, PipeFeed
 from magpie_cli.lines import input_name, no_pairs
@@ -79,8 +79,10 @@ class _Run:
         prompts = own_prompts()
         if self.source.lines is not None:
             self.tally.total = self.source.lines * self.settings.samples
-        async with open_engine(self.engine, self.settings, prompts, Pace(self._on_retry)) as engine:
-            identity = self.settings.identity(engine.name, engine.model, prompts.digest())
+        pace = Pace(self._on_retry, patience=self.settings.give_up_after)
+        async with open_engine(self.engine, self.settings, prompts, pace) as engine:
+            told = find_row(self.engine).prompts or prompts.digest()
+            identity = self.settings.identity(engine.name, engine.model, told)
             with open_store(
                 self.settings.output,
                 self.settings.failures,
@@ -102,7 +104,7 @@ class _Run:
                 feed,
                 engine,
                 store,
-                concurrency=self.settings.concurrency,
+                concurrency=self.settings.concurrency or find_row(self.engine).concurrency,
                 tally=self.tally,
                 on_failure=self.display.failed,
                 stop=stop,

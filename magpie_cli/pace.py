@@ -33,7 +33,7 @@ BACKOFF_BASE = 0.5  # seconds, as all below
 BACKOFF_CAP = 60.0
 THROTTLED_BASE = 2.0
 LONGEST_RETRY_AFTER = 120.0
-LONGEST_PATIENCE = 30 * 60.0
+PATIENCE = 30 * 60.0
 LONGEST_DATE = 366 * 24 * 3600.0  # that is worth naming
 
 _T = TypeVar("_T")
@@ -47,19 +47,22 @@ def ignore_retry(error: EngineError, delay: float) -> None:
 class Pace:
     """The one gate in front of every request of a run.
 
-    `on_retry` hears each error that will be tried again, and the delay in seconds. Clock, sleep
-    and random are given from outside, so that time can be simulated.
+    `on_retry` hears each error that will be tried again, and the delay in seconds. A request that
+    is only asked to wait is given up after `patience` seconds. Clock, sleep and random are given
+    from outside, so that time can be simulated.
     """
 
     def __init__(
         self,
         on_retry: RetryListener = ignore_retry,
         *,
+        patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._on_retry = on_retry
+        self._patience = patience
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
@@ -86,12 +89,13 @@ class Pace:
                 raise
             except Throttled as error:
                 refused += 1
-                deadline = min(deadline, self._clock() + LONGEST_PATIENCE)
-                delay = self._patience(error, refused)
+                deadline = min(deadline, self._clock() + self._patience)
+                delay = self._delay(error, refused)
                 if self._clock() + delay > deadline:
                     raise NotFinished(
-                        f"{error.message}: refused for {LONGEST_PATIENCE / 60:.0f} minutes",
-                        "run the same command again later; what is done stays done",
+                        f"{error.message}: given up after {_duration(self._patience)}",
+                        "run the same command again later (what is done stays done), or wait "
+                        "longer with --give-up-after",
                     ) from error
                 await self._wait(error, delay)
 
@@ -99,7 +103,7 @@ class Pace:
         self._on_retry(error, delay)
         await self._sleep(delay)
 
-    def _patience(self, error: Throttled, refused: int) -> float:
+    def _delay(self, error: Throttled, refused: int) -> float:
         """Seconds to wait after the `refused`-th refusal of one request."""
         asked = error.retry_after or 0.0
         if asked > LONGEST_RETRY_AFTER:
@@ -113,6 +117,10 @@ class Pace:
     def _jitter(self, base: float, tries: int) -> float:
         # 2**tries of a large number of refusals would overflow long before the cap is compared.
         return self._uniform(0.0, min(BACKOFF_CAP, base * 2 ** min(tries, 10)))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} s"
 
 
 class PacedChatModel:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from magpie_cli.engine import DialogueRequest, Message
-from magpie_cli.engines import choose_engine
+from magpie_cli.engines import choose_engine, find_row
 from magpie_cli.ids import IdSet
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import Views, own_prompts
@@ -28,10 +28,11 @@ class Preview:
     """Counts over the whole input; `dialogues` and `requests` are those that a run would make.
 
     `reasons` say what is wrong with the first bad lines. `instructor` and `responder` are the first
-    messages of the first dialogue.
+    messages of the first dialogue; `theirs` names the prompts of an engine that brings its own.
     """
 
     engine: str
+    theirs: str | None
     pairs: int
     bad_lines: int
     reasons: tuple[str, ...]
@@ -53,6 +54,7 @@ class Preview:
         }
         lines = [f"{name:<18} {number}" for name, number in numbers.items()]
         lines += ["", *self.reasons] if self.reasons else []
+        lines += ["", f"prompts: {self.theirs}"] if self.theirs else []
         for speaker, messages in (("instructor", self.instructor), ("responder", self.responder)):
             for message in messages:
                 lines += ["", f"--- {speaker}, {message['role']} ---", message["content"]]
@@ -68,6 +70,7 @@ def preview(settings: Settings) -> Preview:
     if not settings.fresh and not is_stream(settings.output):
         _refuse_foreign(settings, engine)
         done = done_ids(settings.output)
+    theirs = find_row(engine).prompts
     bad_lines = dialogues = requests = 0
     reasons: list[str] = []
     first: DialogueRequest | None = None
@@ -80,10 +83,12 @@ def preview(settings: Settings) -> Preview:
             elif item and dialogues != settings.limit:
                 first = first or item
                 dialogues += 1
-                requests += 2 * item.num_turns
-    views = Views(own_prompts(), first.pair, first.num_turns) if first else None
+                requests += 1 if theirs else 2 * item.num_turns
+    shown = None if theirs else first
+    views = Views(own_prompts(), shown.pair, shown.num_turns) if shown else None
     return Preview(
         engine,
+        theirs,
         plan.pairs,
         bad_lines,
         tuple(reasons),
@@ -100,4 +105,5 @@ def _refuse_foreign(settings: Settings, engine: str) -> None:
     paths = OutputPaths.of(settings.output, settings.failures)
     manifest = Manifest.read(paths.manifest)
     model = settings.model or (manifest and manifest.identity["model"]) or ""
-    refuse_foreign(paths, settings.identity(engine, model, own_prompts().digest()))
+    told = find_row(engine).prompts or own_prompts().digest()
+    refuse_foreign(paths, settings.identity(engine, model, told))

@@ -22,7 +22,9 @@ class Settings:
     model: str | None = None
     engine: str | None = None
     base_url: str | None = None
-    concurrency: int = 8
+    rpc_url: str | None = None
+    devnet: bool = False
+    concurrency: int | None = None
     samples: int = 1
     seed: int | None = None
     temperature: float | None = None
@@ -30,6 +32,7 @@ class Settings:
     max_tokens: int | None = None
     limit: int | None = None
     timeout: float = 600.0
+    give_up_after: float = 1800.0
     strict: bool = False
     failures: str | None = None
     fresh: bool = False

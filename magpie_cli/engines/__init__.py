@@ -6,7 +6,7 @@ dialogues come from elsewhere, an Engine), and one row here.
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 
 from magpie_cli.converse import ChatEngine
@@ -24,6 +24,29 @@ _OPENAI = "magpie_cli.engines.openai"
 _ROWS = (
     EngineRow(
         "echo", "magpie_cli.engines.echo", "offline demo text made from the personas; not data"
+    ),
+    EngineRow(
+        "dria",
+        "magpie_cli.engines.dria",
+        "the Dria Network of the dria SDK, one task a dialogue; or one of your own",
+        credential="DRIA_RPC_TOKEN",
+        required=True,
+        otherwise="add --devnet: a network inside this process",
+        package="dria",
+        prompts="MagPie of dria 0.0.124",
+        concurrency=256,
+    ),
+    EngineRow(
+        "dria-inference",
+        _OPENAI,
+        "the Dria Network's inference API, the network of today",
+        base_url="https://inference.dria.co/v1",
+        credential="DRIA_API_KEY",
+        required=True,
+        statuses={
+            402: "the account has no credits left: top it up at Dria, and run it again",
+            503: "no node of the network serves this model at the moment",
+        },
     ),
     EngineRow(
         "openai",
@@ -49,14 +72,6 @@ _ROWS = (
         start="vllm serve MODEL",
     ),
     EngineRow(
-        "dria-inference",
-        _OPENAI,
-        "the Dria Network's inference API",
-        base_url="https://inference.dria.co/v1",
-        credential="DRIA_API_KEY",
-        required=True,
-    ),
-    EngineRow(
         "openrouter",
         _OPENAI,
         "OpenRouter",
@@ -75,13 +90,19 @@ def choose_engine(
     """The engine's name and why it is this one. Raises UsageError where there is none."""
     if settings.engine:
         return find_row(settings.engine).name, "as named"
+    if settings.devnet:
+        return "dria", "--devnet is given"
+    if settings.rpc_url:
+        return "dria", "--rpc-url is given"
     if settings.base_url:
         return "openai", "--base-url is given"
+    if environment.get("DRIA_RPC_TOKEN"):
+        return "dria", "DRIA_RPC_TOKEN is set"
     if environment.get("DRIA_API_KEY"):
         return "dria-inference", "DRIA_API_KEY is set"
     raise UsageError(
         "no engine is named, and nothing in the environment points to one",
-        "add --engine echo (offline demo), --engine ollama, or --base-url URL; "
+        "add --engine echo (offline demo), --devnet, --engine ollama, or --base-url URL; "
         "magpie doctor shows all",
     )
 
@@ -106,11 +127,30 @@ async def open_engine(
     Raises UsageError for an unknown name or a lacking credential, EngineError where the engine
     itself refuses.
     """
-    row = find_row(name, table)
-    module = import_module(row.module)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    async with module.connect(row, settings) as source:
+    async with _connect(name, settings, table) as source:
         if isinstance(source, ChatModel):
             yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
         else:
             yield PacedEngine(source, pace)
+
+
+@asynccontextmanager
+async def open_chat_model(name: str, settings: Settings) -> AsyncIterator[ChatModel]:
+    """The engine `name` for single completions, with no retries. Raises as `open_engine`."""
+    async with _connect(name, settings, ENGINES) as source:
+        if not isinstance(source, ChatModel):
+            raise UsageError(
+                f"the {name} engine makes whole dialogues, and cannot write single answers",
+                "choose another --writer; magpie doctor lists the engines",
+            )
+        yield source
+
+
+def _connect(
+    name: str, settings: Settings, table: Mapping[str, EngineRow]
+) -> AbstractAsyncContextManager[ChatModel | Engine]:
+    row = find_row(name, table)
+    opened: AbstractAsyncContextManager[ChatModel | Engine]
+    opened = import_module(row.module).connect(row, settings)
+    return opened

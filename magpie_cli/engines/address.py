@@ -9,8 +9,11 @@ from magpie_cli.engines import LOOPBACK, OWN_KEY
 from magpie_cli.errors import UsageError
 
 
-def checked_url(base_url: str) -> str:
-    """`base_url` without a slash at its end. Raises UsageError where it is no address."""
+def checked_url(base_url: str, flag: str = "--base-url", end: str = "/v1") -> str:
+    """`base_url` without a slash at its end. Raises UsageError where it is no address.
+
+    `flag` is where it came from, `end` how such an address usually ends.
+    """
     try:
         url = urlsplit(base_url)
         good = url.scheme in ("http", "https") and url.hostname and url.port != 0
@@ -21,8 +24,8 @@ def checked_url(base_url: str) -> str:
     if not good or "@" in base_url:
         address = "with a user or password in it" if "@" in base_url else repr(base_url)
         raise UsageError(
-            f"--base-url {address} is not an http or https address",
-            f"--base-url http://localhost:8000/v1, and a key in {OWN_KEY}",
+            f"{flag} {address} is not an http or https address",
+            f"{flag} http://localhost:8000{end}, and the key or token in the environment",
         )
     return base_url.rstrip("/")
 
@@ -41,18 +44,23 @@ def find_key(row: EngineRow, base_url: str, environment: Mapping[str, str]) -> s
             f"the {row.name} engine needs a key, and {variable} is not set",
             f"export {variable}=...",
         )
+    check_key(variable, key, base_url)
+    return key or None
+
+
+def check_key(variable: str, key: str, url: str) -> None:
+    """Raises UsageError where `key`, of `variable`, cannot be sent or would travel unencrypted."""
     if not (key.isascii() and key.isprintable()):
         raise UsageError(
             f"{variable} holds what cannot be sent as a key: a line break, say",
             f"export {variable}=... with the key alone",
         )
-    url = urlsplit(base_url)
-    if key and url.scheme == "http" and url.hostname not in LOOPBACK:
+    parts = urlsplit(url)
+    if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise UsageError(
-            f"{base_url} is not encrypted, and {variable} is set",
+            f"{url} is not encrypted, and {variable} is set",
             f"use https://, or unset {variable}",
         )
-    return key or None
 
 
 def find_proxy(base_url: str) -> str | None:

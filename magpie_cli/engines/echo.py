@@ -18,7 +18,12 @@ from magpie_cli.settings import Settings
 
 MODEL = "echo"
 
-_PERSONA = re.compile(r"<persona>\s*(.*?)\s*</persona>", re.DOTALL)
+# The persona, and what was said last: in our prompts, and in those of the Dria SDK's MagPie, with
+# which a devnet's nodes ask.
+_PERSONA = re.compile(
+    r"<persona>\s*(.*?)\s*</persona>|You are \{(.*?)\}, engaging in a conversation", re.DOTALL
+)
+_HISTORY = re.compile(r"Conversation History:\s*\{(.*)\}\s*As \{", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]{5,}")
 _QUESTIONS = (
     "I keep coming back to “{first}”. What would you look at before anything else?",
@@ -72,7 +77,8 @@ class EchoModel:
         if self._failure_rate and self._random.random() < self._failure_rate:
             raise Transient("echo_failure", "echo fails, as --echo-failure-rate asks")
         system, last = messages[0]["content"], messages[-1]["content"]
-        asked = last.rstrip().endswith("?")
+        history = _HISTORY.search(last)
+        asked = (history[1] if history else last).rstrip().endswith("?")
         number = _digest(system, last, str(len(messages)), str(sampling.seed))
         words = _topics(system)
         templates = _ANSWERS if asked else _QUESTIONS
@@ -90,5 +96,5 @@ def _digest(*parts: str) -> int:
 def _topics(system: str) -> list[str]:
     """The longer words of the speaker's persona, in order, each once."""
     match = _PERSONA.search(system)
-    words = _WORD.findall(match[1] if match else system)
+    words = _WORD.findall((match[1] or match[2]) if match else system)
     return list(dict.fromkeys(word.lower() for word in words)) or ["this"]

@@ -25,6 +25,7 @@ from magpie_cli.engine import (
 )
 from magpie_cli.engines.address import checked_url, find_key, find_proxy
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
+from magpie_cli.engines.http_reply import json_object, read_body, reason
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.records import Usage
 from magpie_cli.settings import Settings
@@ -125,15 +126,15 @@ class _Server:
                 allow_redirects=False,
                 **options,
             ) as response:
-                reply = await _read(response)
+                reply = await read_body(response, MAX_REPLY_BYTES)
                 if response.status != 200:
                     words = server_words(reply, self._hide)
                     raise classify(response.status, words, response.headers, url)
         except TimeoutError as error:
             raise Transient("timeout", f"no answer in time from {url}") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Transient("connection", f"{url}: {_reason(error)}") from error
-        answer = _json_object(reply, url)
+            raise Transient("connection", f"{url}: {reason(error)}") from error
+        answer = json_object(reply, url)
         if answer.get("error"):  # some servers send their errors with status 200
             raise error_in_reply(reply, url, self._hide)
         return answer
@@ -142,35 +143,6 @@ class _Server:
         """Without the key: some servers quote the one that they refuse."""
         secret = self._key or ""
         return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
-
-
-def _reason(error: Exception) -> str:
-    """Without the words that aiohttp puts around what the system said."""
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return str(inner) or type(inner).__name__
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, up to MAX_REPLY_BYTES: a server gone mad must not fill the memory."""
-    chunks = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_REPLY_BYTES:
-            response.close()
-            raise Transient("reply_too_large", f"a reply of more than {MAX_REPLY_BYTES:,} bytes")
-    return b"".join(chunks)
-
-
-def _json_object(reply: bytes, url: str) -> dict[str, Any]:
-    try:
-        answer = orjson.loads(reply)
-    except orjson.JSONDecodeError as error:
-        raise Transient("bad_reply", f"{url} answered with invalid JSON: {error}") from error
-    if not isinstance(answer, dict):
-        raise Transient("bad_reply", f"{url} answered with a JSON {type(answer).__name__}")
-    return answer
 
 
 def _completion(answer: dict[str, Any]) -> Completion:

@@ -1,0 +1,69 @@
+"""`magpie devnet`: a network that runs until it is told to stop."""
+
+import asyncio
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
+
+from magpie_cli.devnet.network import Devnet, open_devnet
+from magpie_cli.devnet.options import DevnetOptions
+from magpie_cli.engine import ChatModel
+from magpie_cli.settings import Settings
+
+TOKEN = "devnet"  # noqa: S105 - any will do
+
+OpenWriter = Callable[[str, Settings], AbstractAsyncContextManager[ChatModel]]
+
+
+def serve(
+    options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], None]
+) -> Signals:
+    """Run a devnet until a signal comes, which is returned. `say` takes sentences for a person.
+
+    Raises MagpieError where it cannot begin.
+    """
+    return asyncio.run(_serve(options, open_writer, say))
+
+
+async def _serve(
+    options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], None]
+) -> Signals:
+    stopped: asyncio.Future[Signals] = asyncio.get_running_loop().create_future()
+    settings = Settings("-", model=options.writer_model, base_url=options.writer_url)
+    async with (
+        open_writer(options.writer, settings) as model,
+        open_devnet(options, model) as devnet,
+    ):
+        for number in (SIGINT, SIGTERM, SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, _stop, stopped, number)
+        say(_welcome(options, model, devnet))
+        number = await stopped
+        say(_farewell(devnet))
+    return number
+
+
+def _stop(stopped: asyncio.Future[Signals], number: Signals) -> None:
+    if not stopped.done():
+        stopped.set_result(number)
+
+
+def _welcome(options: DevnetOptions, writer: ChatModel, devnet: Devnet) -> str:
+    token = options.accept or TOKEN
+    names = options.names
+    model = "" if len(names) == 1 else f" --model {shlex.quote(names[0])}"
+    return (
+        f"a Dria network of {len(devnet):,} nodes at {devnet.url}, for this machine alone\n"
+        f"serving {', '.join(names)}; all words by {writer.name}, model {writer.model}\n"
+        f"try: DRIA_RPC_TOKEN={shlex.quote(token)} magpie generate personas.example.jsonl "
+        f"-o out.jsonl --engine dria --rpc-url {devnet.url}{model}\n"
+        "Ctrl-C ends it"
+    )
+
+
+def _farewell(devnet: Devnet) -> str:
+    counts = devnet.counts
+    return (
+        f"{counts.tasks:,} tasks done: {counts.answers:,} answers sent ({counts.errors:,} of them "
+        f"errors, {counts.duplicated:,} sent twice), {counts.lost:,} lost"
+    )

@@ -1,0 +1,83 @@
+"""An answer of a node: a signed message, and in it what was written, encrypted to the task's key."""
+
+import base64
+from dataclasses import dataclass
+
+import orjson
+
+from magpie_cli.engine import EngineError, PairRefused, Transient
+from magpie_cli.engines.dria.sdk import Sdk, Sealed
+
+ERROR_SHOWN = 300  # characters of a node's own words
+
+_REFUSED_PROMPT = "Invalid prompt"  # the one error for which the SDK does not try again
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a node wrote, stripped, none of it empty, and the model it says it used."""
+
+    utterances: tuple[str, ...]
+    model: str
+
+
+def read_answer(raw: str) -> Sealed | None:
+    """The parts of an answer as it comes from the RPC; None where it is malformed.
+
+    `{"message", "signature", "recovery_id"}`: base64 of a JSON object, r and s as 128 hex digits, v.
+    """
+    try:
+        outer = orjson.loads(raw)
+        message = outer["message"]
+        result = orjson.loads(base64.b64decode(message))
+        # The RPC adds `--` and a word of its own to the id that it was given.
+        task_id, _ = result["taskId"].split("--")
+        signature = bytes.fromhex(outer["signature"]) + outer["recovery_id"].to_bytes(1, "big")
+    except _MALFORMED:
+        return None
+    return Sealed(message, signature, result, task_id)
+
+
+def open_answer(
+    sdk: Sdk, sealed: Sealed, private_key: str, node: str, number: int
+) -> Answer | EngineError | None:
+    """The `number` utterances that `node` wrote, or why it did not.
+
+    None where another than `node` signed it.
+    """
+    if "error" in sealed.result:
+        outcome: Answer | EngineError = _error(str(sealed.result["error"])[:ERROR_SHOWN], node)
+    else:
+        try:
+            text = sdk.open(sealed, private_key, node)
+        except (ValueError, KeyError, TypeError) as error:
+            outcome = Transient("bad_answer", f"node {node}: not to be decrypted: {error}")
+        else:
+            return None if text is None else _answer(text, sealed, node, number)
+    try:
+        return outcome if sdk.signer(sealed) == node else None
+    except ValueError:  # no signature at all
+        return None
+
+
+def _answer(text: str, sealed: Sealed, node: str, number: int) -> Answer | EngineError:
+    try:
+        texts = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Transient("bad_answer", f"node {node}: its answer is not JSON: {error}")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return Transient("bad_answer", f"node {node}: its answer is not a list of texts")
+    if len(texts) != number:
+        return Transient("bad_answer", f"node {node}: {len(texts)} utterances, not {number}")
+    utterances = tuple(text.strip() for text in texts)
+    if not all(utterances):
+        return Transient("empty_reply", f"node {node}: an utterance is empty")
+    return Answer(utterances, str(sealed.result.get("model") or ""))
+
+
+def _error(words: str, node: str) -> EngineError:
+    message = f"node {node}: {words}"
+    if _REFUSED_PROMPT in words:
+        return PairRefused("invalid_prompt", message)
+    return Transient("node_error", message)

@@ -1,0 +1,131 @@
+"""The nodes that are there, what each serves, and which one takes the next task."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from magpie_cli.engine import Throttled
+from magpie_cli.engines.dria.sdk import Sdk
+
+MISSES_OF_THE_GONE = 3  # listings in a row without it: its tasks are given to others
+LONGEST_REST = 60.0  # seconds
+MODELS_SHOWN = 12
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One node of the network.
+
+    `in_flight` counts our tasks there now, `given` all of them, `failures` the last ones in a row.
+    `rests_until` is a time of the event loop.
+    """
+
+    address: str
+    peer_id: str
+    models: frozenset[str]
+    in_flight: int = 0
+    given: int = 0
+    misses: int = 0
+    failures: int = 0
+    rests_until: float = 0.0
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the network has not listed it for a while."""
+        return self.misses >= MISSES_OF_THE_GONE
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Every node of the latest listing. The least busy one takes the next task.
+
+    A node has at most the SDK's own number of our tasks at a time (3 where it runs Ollama), for the
+    counts in heartbeats are up to a minute old.
+    """
+
+    sdk: Sdk
+    _nodes: dict[str, Node] = field(default_factory=dict)
+    _read: dict[str, list[Node]] = field(default_factory=dict)
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def refresh(self, heartbeats: Collection[str]) -> None:
+        """Take the latest listing for the truth: who is not in it is forgotten."""
+        self._read = {
+            heartbeat: self._read.get(heartbeat) or self._read_heartbeat(heartbeat)
+            for heartbeat in heartbeats
+        }
+        before, self._nodes = self._nodes, {}
+        for seen in self._read.values():
+            for node in seen:
+                known = self._nodes.get(node.address) or before.pop(node.address, node)
+                known.peer_id, known.models, known.misses = node.peer_id, node.models, 0
+                self._nodes[node.address] = known
+        for node in before.values():
+            node.misses += 1
+            if node.in_flight and not node.is_gone:
+                node.models = frozenset()
+                self._nodes[node.address] = node
+        while self._waiting:
+            self._wake_one()
+
+    def served(self) -> Counter[str]:
+        """How many nodes take tasks for each model, the most served first."""
+        return Counter(model for node in self._nodes.values() for model in node.models)
+
+    async def take(self, model: str, avoid: Collection[str]) -> Node:
+        """A node for one task, which must be given back. Waits while all are busy.
+
+        Not one of `avoid` where another serves the model. Raises Throttled where none serves it.
+        """
+        limit = self.sdk.queue_limit(model)
+        while True:
+            serving = [node for node in self._nodes.values() if model in node.models]
+            if not serving:
+                raise Throttled("no_nodes", self._lack(model))
+            now = asyncio.get_running_loop().time()
+            others = [node for node in serving if node.address not in avoid] or serving
+            awake = [node for node in others if node.rests_until <= now] or others
+            node = min(awake, key=lambda node: (node.in_flight, node.given))
+            if node.in_flight < limit:
+                node.in_flight += 1
+                node.given += 1
+                return node
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def give_back(self, node: Node, *, failed: bool) -> None:
+        """The node's task is over. One that fails again and again rests, while others serve.
+
+        It would be the least busy of all, and draw every pair to itself.
+        """
+        node.in_flight -= 1
+        node.failures = node.failures + 1 if failed else 0
+        if node.failures > 1:
+            rest = min(LONGEST_REST, 2.0 ** min(node.failures, 10))
+            node.rests_until = asyncio.get_running_loop().time() + rest
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _read_heartbeat(self, heartbeat: str) -> list[Node]:
+        models, peers = self.sdk.read_heartbeat(heartbeat)
+        return [
+            Node(address, peer_id, frozenset(name for name in models if address in models[name]))
+            for address, peer_id in peers.items()
+        ]
+
+    def _lack(self, model: str) -> str:
+        served = self.served()
+        if not served:
+            many = f"{len(self._nodes):,} nodes, all of them busy" if self._nodes else "no nodes"
+            return f"no node takes a task for {model}: the network has {many} at the moment"
+        shown = ", ".join(f"{name} ({number:,})" for name, number in served.most_common(MODELS_SHOWN))
+        more = f" and {len(served) - MODELS_SHOWN} more" if len(served) > MODELS_SHOWN else ""
+        return f"no node serves {model}; the network serves {shown}{more}"

@@ -1,0 +1,261 @@
+"""Tasks on their way: published to a node, matched with their answers by id.
+
+An answer is given its dialogue whichever attempt it belongs to: one that comes after its time was
+up still counts, until the dialogue has one. A second one is passed over.
+"""
+
+import asyncio
+import base64
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
+from magpie_cli.engines.dria.answers import Answer, open_answer, read_answer
+from magpie_cli.engines.dria.nodes import Node, Nodes
+from magpie_cli.engines.dria.rpc import Rpc
+from magpie_cli.engines.dria.sdk import Sdk
+
+DATASET = "magpie"  # any name; the SDK's own way to publish fails without one
+LISTING_SECONDS = 5.0  # between two looks at who is there
+SOONEST_POLL = 0.1  # seconds, as below; after answers came
+LATEST_POLL = 1.0  # after none came, again and again
+FORGET_AFTER = 120.0  # a dialogue that nobody waits for, at least: longer than any backoff
+ANSWERS_IN_A_ROW = 8  # that are opened before the event loop gets its turn
+
+
+_Outcome = asyncio.Future[Answer | BaseException]
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A dialogue of so many utterances: its tasks, the nodes that have tried, its answer."""
+
+    number: int
+    tasks: list[str] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+    answer: Answer | None = None
+    waiting: _Outcome | None = None
+    forget_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """One attempt. `private_key` opens the answer of `node`."""
+
+    id: str
+    asked: _Asked
+    node: Node
+    private_key: str
+
+
+class Tasks:
+    """All tasks of one run. `start()` it, and `stop()` it at the end.
+
+    `timeout` in seconds, for one task on one node.
+    """
+
+    def __init__(self, sdk: Sdk, rpc: Rpc, nodes: Nodes, token: str, timeout: float) -> None:
+        self._sdk = sdk
+        self._rpc = rpc
+        self._nodes = nodes
+        self._timeout = timeout
+        self._dataset = hashlib.sha256(f"{token}{DATASET}".encode()).hexdigest()
+        self._run = secrets.token_hex(4)  # how the ids of all our tasks begin
+        self._asked: dict[str, _Asked] = {}
+        self._tasks: dict[str, _Task] = {}
+        self._strangers = 0
+        self._work = asyncio.Event()
+        self._over: BaseException | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Look for nodes and answers from now on."""
+        for loop in (self._watch_nodes(), self._poll()):
+            self._background.append(task := asyncio.create_task(loop))
+            task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """No more."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def ask(
+        self, dialogue: str, model: str, workflow: Mapping[str, Any], number: int
+    ) -> Answer:
+        """The answer of `number` utterances for the dialogue of that id: one more attempt at it.
+
+        Raises EngineError.
+        """
+        asked = self._asked.setdefault(dialogue, _Asked(number))
+        try:
+            answer = asked.answer or await self._attempt(asked, model, workflow)
+        except EngineError:
+            if asked.answer is None:
+                raise
+            answer = asked.answer  # it came although its task seemed not to get through
+        finally:
+            asked.waiting = None
+            asked.forget_at = _now() + max(FORGET_AFTER, self._timeout)
+        self._forget(dialogue)
+        return answer
+
+    async def _attempt(self, asked: _Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
+        if self._over:
+            raise self._over
+        node = await self._nodes.take(model, asked.tried)
+        failed = False
+        try:
+            asked.waiting = asyncio.get_running_loop().create_future()
+            await self._publish(asked, node, model, workflow)
+            outcome = await self._outcome(asked.waiting, node)
+            failed = isinstance(outcome, Transient)
+        finally:
+            self._nodes.give_back(node, failed=failed)
+        if failed:
+            asked.tried.add(node.address)
+        if isinstance(outcome, Answer):
+            return outcome
+        raise outcome
+
+    async def _outcome(self, waiting: _Outcome, node: Node) -> Answer | BaseException:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await waiting
+        except TimeoutError:
+            if self._rpc.is_out:
+                return Throttled("rpc_down", "the Dria RPC is down: no answers come")
+            return Transient("timeout", self._overdue(node))
+
+    async def _publish(
+        self, asked: _Asked, node: Node, model: str, workflow: Mapping[str, Any]
+    ) -> None:
+        keys = self._sdk.new_keys()
+        task = _Task(self._run + secrets.token_hex(12), asked, node, keys.private)
+        fields = self._sdk.task(
+            {
+                "taskId": task.id,
+                "input": {"workflow": workflow, "model": [model]},
+                "pickedNodes": [node.address],
+                "nodePeerIds": [node.peer_id],
+                "deadline": (datetime.now(UTC) + timedelta(seconds=self._timeout)).isoformat(),
+                "datasetId": self._dataset,
+                "publicKey": keys.public.removeprefix("0x"),
+                "privateKey": keys.private,
+            }
+        )
+        payload = base64.b64encode(orjson.dumps(fields)).decode()
+        if len(payload) > self._sdk.largest_payload:
+            raise PairRefused(
+                "payload_too_large",
+                f"a task of {len(payload):,} bytes, and the network takes "
+                f"{self._sdk.largest_payload:,}: the personas are too long",
+            )
+        # Before it is sent: its answer may be faster than the reply to the POST.
+        self._tasks[task.id] = task
+        asked.tasks.append(task.id)
+        self._work.set()
+        await self._rpc.publish(payload)
+
+    def _overdue(self, node: Node) -> str:
+        message = (
+            f"no answer from node {node.address} within {self._timeout:g} s "
+            "(--timeout SECONDS waits longer)"
+        )
+        if self._strangers:
+            message += "; answers to tasks of another run came: does it use the same token?"
+        return message
+
+    def _forget(self, dialogue: str) -> None:
+        for task in self._asked.pop(dialogue).tasks:
+            self._tasks.pop(task, None)
+
+    async def _watch_nodes(self) -> None:
+        while True:
+            await asyncio.sleep(LISTING_SECONDS)
+            try:
+                self._nodes.refresh(await self._rpc.heartbeats())
+            except EngineRefused as error:
+                self._refuse(error)
+            except EngineError:
+                continue
+            for asked in [*self._asked.values()]:
+                self._give_up_on_the_gone(asked)
+            for dialogue, asked in [*self._asked.items()]:
+                if not asked.waiting and asked.forget_at < _now():
+                    self._forget(dialogue)
+
+    def _give_up_on_the_gone(self, asked: _Asked) -> None:
+        task = self._tasks.get(asked.tasks[-1]) if asked.tasks else None
+        if task and task.node.is_gone:
+            message = f"node {task.node.address} has left the network"
+            _settle(asked, Transient("node_gone", message))
+
+    async def _poll(self) -> None:
+        delay = SOONEST_POLL
+        while True:
+            if not self._tasks:
+                self._work.clear()
+                delay = SOONEST_POLL
+            await self._work.wait()
+            await asyncio.sleep(delay)
+            delay = min(LATEST_POLL, delay * 2)
+            try:
+                answers = await self._rpc.answers()
+            except EngineRefused as error:
+                self._refuse(error)
+            except EngineError:
+                continue
+            else:
+                if answers:
+                    delay = SOONEST_POLL
+                    await self._take_all(answers)
+
+    async def _take_all(self, answers: list[str]) -> None:
+        for number, answer in enumerate(dict.fromkeys(answers)):
+            if number % ANSWERS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+            self._take(answer)
+
+    def _take(self, answer: str) -> None:
+        """Match one answer with its task; what is malformed, forged or not ours is passed over."""
+        sealed = read_answer(answer)
+        if sealed is None:
+            return
+        task = self._tasks.get(sealed.task_id)
+        if task is None:
+            self._strangers += not sealed.task_id.startswith(self._run)
+            return
+        asked, node = task.asked, task.node.address
+        outcome = open_answer(self._sdk, sealed, task.private_key, node, asked.number)
+        if isinstance(outcome, Answer):
+            asked.answer = asked.answer or outcome
+            _settle(asked, outcome)
+        elif outcome and asked.tasks[-1] == task.id:  # of an earlier attempt it is no news
+            _settle(asked, outcome)
+
+    def _refuse(self, error: BaseException) -> None:
+        """Nothing will come any more: not for those that wait, nor for those to come."""
+        self._over = error
+        for asked in self._asked.values():
+            _settle(asked, error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A loop that breaks is a bug, which whoever waits must meet."""
+        if not task.cancelled() and (error := task.exception()):
+            self._refuse(error)
+
+
+def _settle(asked: _Asked, outcome: Answer | BaseException) -> None:
+    if asked.waiting and not asked.waiting.done():
+        asked.waiting.set_result(outcome)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
