@@ -93,32 +93,26 @@ class Node:
 
     async def _done(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """What is signed: the result, encrypted, or an error."""
-        received = _timestamp()
-        options, error, text = self._options, "", ""
-        if options.latency:
-            await asyncio.sleep(options.latency * self._chance.uniform(0.5, 1.5))
-        started = _timestamp()
-        try:
-            if self._chance.random() < options.error_rate:
-                raise WorkflowFailed("an error, as --error-rate asks")
-            text = await execute(task["input"]["workflow"], self._write)
-        except WorkflowFailed as failure:
-            error = f"{ERROR_START}: {failure}"
-        except (ValueError, KeyError, TypeError, IndexError) as failure:
-            error = f"{ERROR_START}: the workflow is malformed: {failure!r}"
         answer: dict[str, Any] = {"taskId": task["taskId"], "model": self._writer.model}
-        if error:
-            self._counts.errors += 1
-            answer["error"] = error
-        else:
+        stats = {"receivedAt": _timestamp()}
+        if self._options.latency:
+            await asyncio.sleep(self._options.latency * self._chance.uniform(0.5, 1.5))
+        stats["executionStartedAt"] = _timestamp()
+        try:
+            text = await self._result(task)
             answer["ciphertext"] = ecies.encrypt(task["publicKey"], text.encode()).hex()
-        answer["stats"] = {
-            "receivedAt": received,
-            "publishedAt": _timestamp(),
-            "executionStartedAt": started,
-            "executionEndedAt": _timestamp(),
-        }
-        return answer
+        except WorkflowFailed as failure:
+            answer["error"] = f"{ERROR_START}: {failure}"
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            answer["error"] = f"{ERROR_START}: the task is malformed: {failure!r}"
+        self._counts.errors += "error" in answer
+        stats["executionEndedAt"] = stats["publishedAt"] = _timestamp()
+        return answer | {"stats": stats}
+
+    async def _result(self, task: Mapping[str, Any]) -> str:
+        if self._chance.random() < self._options.error_rate:
+            raise WorkflowFailed("an error, as --error-rate asks")
+        return await execute(task["input"]["workflow"], self._write)
 
     async def _write(self, messages: Sequence[Message], max_tokens: int) -> str:
         try:

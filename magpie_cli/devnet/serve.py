@@ -16,9 +16,7 @@ TOKEN = "devnet"  # noqa: S105 - any will do
 OpenWriter = Callable[[str, Settings], AbstractAsyncContextManager[ChatModel]]
 
 
-def serve(
-    options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], None]
-) -> Signals:
+def serve(options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], None]) -> Signals:
     """Run a devnet until a signal comes, which is returned. `say` takes sentences for a person.
 
     Raises MagpieError where it cannot begin.

@@ -88,10 +88,15 @@ def choose_engine(
     settings: Settings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, str]:
     """The engine's name and why it is this one. Raises UsageError where there is none."""
-    if settings.engine:
+    if settings.engine and not settings.devnet:
         return find_row(settings.engine).name, "as named"
     if settings.devnet:
-        return "dria", "--devnet is given"
+        if settings.engine not in (None, "dria"):
+            raise UsageError(
+                f"--devnet is a Dria network, and --engine {settings.engine} does not ask one",
+                "leave out --devnet, or --engine",
+            )
+        return "dria", "--devnet: a network inside this process, on which echo writes"
     if settings.rpc_url:
         return "dria", "--rpc-url is given"
     if settings.base_url:

@@ -17,6 +17,7 @@ from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled
 
 MESSAGE_SHOWN = 300  # characters of a server's own words
 
+_NO_MEANINGS: Mapping[int, str] = {}
 _MESSAGES = ("message", "detail", "error")
 _STATUS = re.compile("[45][0-9]{2}")
 _TRANSIENT = frozenset({408, 409, 425})
@@ -30,14 +31,25 @@ class ServerWords(NamedTuple):
     code: str
 
 
-def classify(status: int, words: ServerWords, headers: Mapping[str, str], url: str) -> EngineError:
-    """The error of an answer with `status`."""
+def classify(
+    status: int,
+    words: ServerWords,
+    headers: Mapping[str, str],
+    url: str,
+    meanings: Mapping[int, str] = _NO_MEANINGS,
+) -> EngineError:
+    """The error of an answer with `status`; `meanings` says what some mean on this server.
+
+    A 503 that has a meaning is waited out.
+    """
     kind = f"http_{status}"
-    text = f"{url} answered {status}" + (f": {words.message}" if words.message else "")
+    meaning = meanings.get(status, "")
+    said = ": ".join(filter(None, (meaning, words.message)))
+    text = f"{url} answered {status}" + (f": {said}" if said else "")
     wait = retry_after(headers.get("Retry-After"))
     if status == 429 and words.code == "insufficient_quota":  # OpenAI's: waiting does not help
         return EngineRefused(kind, text, "the account's quota is used up: top it up")
-    if status == 429 or (status == 503 and wait is not None):
+    if status == 429 or (status == 503 and (meaning or wait is not None)):
         return Throttled(kind, text, wait)
     if status >= 500 or status in _TRANSIENT:
         return Transient(kind, text)
@@ -46,11 +58,16 @@ def classify(status: int, words: ServerWords, headers: Mapping[str, str], url: s
     return EngineRefused(kind, text, _hint(status, headers))
 
 
-def error_in_reply(reply: bytes, url: str, hide: Callable[[str], str] = str) -> EngineError:
+def error_in_reply(
+    reply: bytes,
+    url: str,
+    hide: Callable[[str], str] = str,
+    meanings: Mapping[int, str] = _NO_MEANINGS,
+) -> EngineError:
     """The error in a body with status 200; its `code` may be the status that it should have had."""
     words = server_words(reply, hide)
     if _STATUS.fullmatch(words.code):
-        return classify(int(words.code), words, {}, url)
+        return classify(int(words.code), words, {}, url, meanings)
     return Transient("error_in_reply", f"{url} answered 200 with an error: {words.message}")
 
 

@@ -4,6 +4,7 @@ Protocol: https://platform.openai.com/docs/api-reference/chat . One POST a compl
 one body costs a fraction of the processor time of its chunks.
 """
 
+import math
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ SILENCE_TIMEOUT = 120.0
 LISTING_TIMEOUT = 10.0
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 MODELS_SHOWN = 20
+DRIA = "dria-inference"
+DRIA_MAX_TOKENS = 2048  # its own default, said aloud
 SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
 
 _NO_LISTING = ("http_404", "http_405")
@@ -54,7 +57,7 @@ async def connect(
     timeout = aiohttp.ClientTimeout(
         total=settings.timeout,
         sock_connect=CONNECT_TIMEOUT,
-        sock_read=min(SILENCE_TIMEOUT, settings.timeout),
+        sock_read=settings.timeout if row.name == DRIA else min(SILENCE_TIMEOUT, settings.timeout),
     )
     async with aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -63,18 +66,32 @@ async def connect(
         timeout=timeout,
         proxy=find_proxy(base_url),
     ) as session:
-        server = _Server(session, base_url, key)
+        server = _Server(session, base_url, key, row.statuses)
         model = await _choose_model(server, row, settings.model)
-        yield OpenAIModel(row, model, server)
+        yield OpenAIModel(row, model, server, _extra(row, settings.timeout))
+
+
+def _extra(row: EngineRow, timeout: float) -> Mapping[str, object]:
+    """What the body of each request holds besides, where a preset has its own ideas.
+
+    Dria's: a node works so long, and writes so much where --max-tokens does not say
+    (https://docs.dria.co/docs/api/chat-completions).
+    """
+    if row.name == DRIA:
+        return {"timeout_secs": math.ceil(timeout), "max_tokens": DRIA_MAX_TOKENS}
+    return {}
 
 
 class OpenAIModel:
-    """A ChatModel of one server and one model name."""
+    """A ChatModel of one server and one model name. `extra` goes into the body of each request."""
 
-    def __init__(self, row: EngineRow, model: str, server: "_Server") -> None:
+    def __init__(
+        self, row: EngineRow, model: str, server: "_Server", extra: Mapping[str, object]
+    ) -> None:
         self.name = row.name
         self.model = model
         self._server = server
+        self._extra = extra
         # OpenAI's newer models refuse `max_tokens`; every other server knows only that name.
         new_name = row.name == "openai" and server.base_url == row.base_url
         self._max_tokens = "max_completion_tokens" if new_name else "max_tokens"
@@ -87,7 +104,7 @@ class OpenAIModel:
             self._max_tokens: sampling.max_tokens,
             "seed": sampling.seed,
         }
-        body: dict[str, object] = {"model": self.model, "messages": messages}
+        body: dict[str, object] = {"model": self.model, "messages": messages, **self._extra}
         body.update((key, value) for key, value in options.items() if value is not None)
         return _completion(await self._server.ask("POST", "/chat/completions", body))
 
@@ -95,8 +112,15 @@ class OpenAIModel:
 class _Server:
     """One base URL: asks it, and says what went wrong in words that never hold the key."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, key: str | None) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        key: str | None,
+        statuses: Mapping[int, str],
+    ) -> None:
         self.base_url = base_url
+        self._statuses = statuses
         self._session = session
         self._key = key
 
@@ -129,14 +153,14 @@ class _Server:
                 reply = await read_body(response, MAX_REPLY_BYTES)
                 if response.status != 200:
                     words = server_words(reply, self._hide)
-                    raise classify(response.status, words, response.headers, url)
+                    raise classify(response.status, words, response.headers, url, self._statuses)
         except TimeoutError as error:
             raise Transient("timeout", f"no answer in time from {url}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Transient("connection", f"{url}: {reason(error)}") from error
         answer = json_object(reply, url)
         if answer.get("error"):  # some servers send their errors with status 200
-            raise error_in_reply(reply, url, self._hide)
+            raise error_in_reply(reply, url, self._hide, self._statuses)
         return answer
 
     def _hide(self, text: str) -> str:

@@ -52,9 +52,7 @@ async def connect(
             from magpie_cli.devnet.network import open_devnet
 
             options = DevnetOptions(port=0, models=settings.model or MODEL, accept=token)
-            writer = await stack.enter_async_context(
-                open_chat_model(options.writer, Settings("-"))
-            )
+            writer = await stack.enter_async_context(open_chat_model(options.writer, Settings("-")))
             url = (await stack.enter_async_context(open_devnet(options, writer))).url
             writes = writer.model
         else:

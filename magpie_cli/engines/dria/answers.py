@@ -1,4 +1,4 @@
-"""An answer of a node: a signed message, and in it what was written, encrypted to the task's key."""
+"""An answer of a node: a signed message, and in it a text encrypted to the task's key."""
 
 import base64
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Answer:
 def read_answer(raw: str) -> Sealed | None:
     """The parts of an answer as it comes from the RPC; None where it is malformed.
 
-    `{"message", "signature", "recovery_id"}`: base64 of a JSON object, r and s as 128 hex digits, v.
+    `{"message", "signature", "recovery_id"}`: base64 of a JSON object, r and s in hex, v.
     """
     try:
         outer = orjson.loads(raw)

@@ -126,6 +126,8 @@ class Nodes:
         if not served:
             many = f"{len(self._nodes):,} nodes, all of them busy" if self._nodes else "no nodes"
             return f"no node takes a task for {model}: the network has {many} at the moment"
-        shown = ", ".join(f"{name} ({number:,})" for name, number in served.most_common(MODELS_SHOWN))
+        shown = ", ".join(
+            f"{name} ({number:,})" for name, number in served.most_common(MODELS_SHOWN)
+        )
         more = f" and {len(served) - MODELS_SHOWN} more" if len(served) > MODELS_SHOWN else ""
         return f"no node serves {model}; the network serves {shown}{more}"

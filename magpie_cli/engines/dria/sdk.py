@@ -26,12 +26,12 @@ from magpie_cli.errors import UsageError
 _BARE = ("dria", "dria.client", "dria.factory", "dria.factory.workflows")
 # Names of `Model` that stand for a group of models.
 _GROUPS = frozenset(
-    "ollama openai coder gemini openrouter small mid large reasoning".split(),
+    ["ollama", "openai", "coder", "gemini", "openrouter", "small", "mid", "large", "reasoning"]
 )
 
 
 class TaskKeys(NamedTuple):
-    """The pair of secp256k1 keys of one task, as hex with `0x`: a node encrypts its answer to it."""
+    """The secp256k1 keys of one task, as hex with `0x`: its answer is encrypted to them."""
 
     private: str
     public: str
@@ -78,9 +78,7 @@ class Sdk:
         self._ollama = {model.value for model in self._models.OllamaModels}
         self.largest_payload: int = self._rpc.NETWORK_MAX_MESSAGE_SIZE * 1024
         self.models = tuple(
-            dict.fromkeys(
-                model.value for model in self._models.Model if model.value not in _GROUPS
-            )
+            dict.fromkeys(model.value for model in self._models.Model if model.value not in _GROUPS)
         )
 
     def address(self, token: str) -> str:
@@ -94,7 +92,7 @@ class Sdk:
         return int(limit)
 
     def workflow(self, num_turns: int) -> dict[str, Any]:
-        """The MagPie workflow of `num_turns` turns as JSON; its `external_memory` is to be filled."""
+        """The MagPie workflow of `num_turns` turns as JSON, without personas."""
         with quarantine():
             magpie = self._magpie(instructor_persona="", responding_persona="", num_turns=num_turns)
             workflow: dict[str, Any] = magpie.workflow().model_dump(mode="json", warnings=False)
@@ -113,7 +111,7 @@ class Sdk:
         return task
 
     def read_heartbeat(self, heartbeat: str) -> tuple[dict[str, list[str]], dict[str, str]]:
-        """Model -> addresses that take tasks for it now, and address -> peer id; empty if forged."""
+        """Model -> addresses that take tasks for it now, and address -> peer id."""
         models, peers = self._monitor._decrypt_nodes([heartbeat])  # noqa: SLF001 - the reader
         return models, peers
 

@@ -1,0 +1,12 @@
+"""The commands: flags -> settings -> one call -> one rendered answer and an exit code.
+
+One file a command. Only typer is imported here; what a command needs, it imports when it runs.
+"""
+
+from magpie_cli.cli.app import app, main
+from magpie_cli.cli.devnet import devnet
+from magpie_cli.cli.doctor import doctor
+from magpie_cli.cli.generate import generate
+from magpie_cli.cli.status import status
+
+__all__ = ["app", "devnet", "doctor", "generate", "main", "status"]

@@ -1,0 +1,85 @@
+"""The app that the commands belong to, how they print, and what their options have in common."""
+
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from magpie_cli.errors import MagpieError
+
+# Typer's own Rich help would cost more than all else that --help does.
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+    help="Turn pairs of personas into multi-turn dialogues, one JSON line each.",
+    epilog="Exit codes: 0 all made, 1 could not go on, 2 usage, 3 some pairs failed, "
+    "75 not finished (run the same command again).",
+)
+
+
+def main() -> None:
+    """The `magpie` command."""
+    # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        app(prog_name="magpie")
+    except MagpieError as error:
+        from magpie_cli.display.text import error_text
+
+        typer.echo(error_text(error), err=True)
+        sys.exit(error.exit_code)
+
+
+def engine_names(incomplete: str) -> list[str]:
+    """Completion: the engines whose names begin so."""
+    from magpie_cli.engines import ENGINES
+
+    return [name for name in ENGINES if name.startswith(incomplete)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"magpie {version('magpie-cli')}")
+        raise typer.Exit
+
+
+def option(*names: str, **rest: Any) -> Any:  # noqa: ANN401 - as typer.Option has it
+    """An option whose environment twin is MAGPIE_ and its long name."""
+    twin = "MAGPIE_" + names[0].removeprefix("--").upper().replace("-", "_")
+    return typer.Option(*names, envvar=twin, show_envvar=False, **rest)
+
+
+@app.callback()
+def magpie(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Run before every command."""
+
+
+def print_text(text: str) -> None:
+    """An answer, for a person."""
+    from magpie_cli.display.text import safe
+
+    typer.echo(safe(text))
+
+
+def say(text: str) -> None:
+    """A remark beside the answer."""
+    from magpie_cli.display.text import safe
+
+    typer.echo(safe(text), err=True)
+
+
+def print_json(value: object) -> None:
+    """An answer, for a program."""
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,157 @@
+"""`magpie generate`."""
+
+from typing import Annotated
+
+import typer
+
+from magpie_cli.cli.app import app, engine_names, option, print_text
+from magpie_cli.settings import MAX_TURNS, LogFormat, ProgressMode, Settings
+
+
+@app.command(
+    epilog="Every option can be set in the environment as MAGPIE_ and its long name "
+    "(MAGPIE_TURNS=3); an option given here beats it."
+)
+def generate(
+    input: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Pairs, one JSON object a line; - is stdin.")
+    ],
+    output: Annotated[
+        str, option("--output", "-o", metavar="OUT", help="The file for the rows; - is stdout.")
+    ] = "-",
+    turns: Annotated[
+        int,
+        option(
+            "--turns",
+            "-t",
+            metavar="N",
+            min=1,
+            max=MAX_TURNS,
+            help="Turns per dialogue; a turn is a question and its answer.",
+        ),
+    ] = 1,
+    model: Annotated[
+        str | None,
+        option(
+            "--model", "-m", metavar="NAME", help="The LLM's name. [default: the server's only one]"
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        option(
+            "--engine",
+            metavar="NAME",
+            autocompletion=engine_names,
+            help="Where dialogues come from; magpie doctor lists them.",
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        option("--base-url", metavar="URL", help="An OpenAI-compatible server (ends in /v1)."),
+    ] = None,
+    rpc_url: Annotated[
+        str | None,
+        option("--rpc-url", metavar="URL", help="Engine dria: another network than the token's."),
+    ] = None,
+    devnet: Annotated[
+        bool,
+        option(
+            "--devnet", help="Engine dria: a network inside this process; its words are echo's."
+        ),
+    ] = False,
+    concurrency: Annotated[
+        int | None,
+        option(
+            "--concurrency",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Dialogues in flight. [default: 8; engine dria: 256]",
+        ),
+    ] = None,
+    samples: Annotated[
+        int, option("--samples", "-n", metavar="N", min=1, help="Dialogues for each pair.")
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        option("--seed", metavar="N", help="Each request gets its own seed, made from this."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        option("--temperature", metavar="X", min=0, help="[default: the server's]"),
+    ] = None,
+    top_p: Annotated[
+        float | None, option("--top-p", metavar="X", min=0, max=1, help="[default: the server's]")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        option("--max-tokens", metavar="N", min=1, help="Per utterance. [default: the server's]"),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        option("--limit", metavar="N", min=1, help="Begin at most N dialogues in this run."),
+    ] = None,
+    timeout: Annotated[
+        float, option("--timeout", metavar="SECONDS", min=0.001, help="For one request.")
+    ] = 600,
+    give_up_after: Annotated[
+        float,
+        option(
+            "--give-up-after",
+            metavar="SECONDS",
+            min=0.001,
+            help="Wait so long for a server that asks to wait, or for a network without nodes.",
+        ),
+    ] = 1800,
+    strict: Annotated[
+        bool, option("--strict", help="Stop before the first request if any line is bad.")
+    ] = False,
+    failures: Annotated[
+        str | None,
+        option("--failures", metavar="FILE", help="[default: out.failures.jsonl for out.jsonl]"),
+    ] = None,
+    fresh: Annotated[
+        bool, option("--fresh", help="Set an old OUT aside (OUT.1, OUT.2, ...), begin anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
+    ] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Say nothing on success.")] = False,
+    progress: Annotated[
+        ProgressMode, option("--progress", help="auto: a bar on a terminal, else a log.")
+    ] = "auto",
+    log_format: Annotated[
+        LogFormat, option("--log-format", help="json: one object an event, on stderr.")
+    ] = "text",
+    echo_delay: Annotated[
+        float,
+        option("--echo-delay", metavar="SECONDS", min=0, help="Engine echo: how slow it is."),
+    ] = 0,
+    echo_failure_rate: Annotated[
+        float,
+        option(
+            "--echo-failure-rate",
+            metavar="X",
+            min=0,
+            max=1,
+            help="Engine echo: the share of requests that fail (and are tried again).",
+        ),
+    ] = 0,
+) -> None:
+    """Make a dialogue for every pair of INPUT.
+
+    The same command again makes only what is missing.
+    """
+    settings = Settings(**locals())  # the parameters are its fields, by name
+    if settings.dry_run:
+        from magpie_cli.preview import preview
+
+        print_text(preview(settings).text())
+        return
+    from magpie_cli.generate import generate as make
+    from magpie_cli.shutdown import die_by
+
+    summary = make(settings)
+    if summary.stopped_by:
+        die_by(summary.stopped_by)
+    raise typer.Exit(summary.exit_code)

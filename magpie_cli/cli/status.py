@@ -1,0 +1,25 @@
+"""`magpie status`."""
+
+from typing import Annotated
+
+import typer
+
+from magpie_cli.cli.app import app, option, print_json, print_text
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
+    failures: Annotated[
+        str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
+    ] = None,
+    json: Annotated[bool, option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count what is done, failed and left in OUT.
+
+    Reads only: it is safe during a run.
+    """
+    from magpie_cli.status import status as look
+
+    answer = look(output, failures)
+    print_json(answer) if json else print_text(answer.text())
