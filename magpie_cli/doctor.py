@@ -1,22 +1,29 @@
 """`magpie doctor`: each engine, what it is, and whether it is ready or what it lacks."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from platform import python_version
 from urllib.parse import urlsplit
 
-from magpie_cli.engine import EngineRow
+from magpie_cli.engine import EngineError, EngineRefused, EngineRow
 from magpie_cli.engines import ENGINES, LOOPBACK
+from magpie_cli.errors import UsageError
 
 ANSWER_SECONDS = 0.5
+LISTING_SECONDS = 5.0
+MODELS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
     """One engine. `lacks` says what is missing and what to type; None where nothing is.
 
-    `credential` is the name of an environment variable, never its value.
+    `credential` is the name of an environment variable, never its value. `models` are those that
+    its server lists, None where none was asked or it did not say; `trouble` says why it did not.
     """
 
     engine: str
@@ -24,6 +31,8 @@ class Checkup:
     credential: str | None
     required: bool
     lacks: str | None
+    models: tuple[str, ...] | None = None
+    trouble: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -34,11 +43,38 @@ class Checkup:
 def doctor(
     table: Mapping[str, EngineRow] = ENGINES, environment: Mapping[str, str] = os.environ
 ) -> list[Checkup]:
-    """Every engine of the table. Of servers on this machine it tries whether they listen."""
-    return [
-        Checkup(row.name, row.what, row.credential, row.required, _lacks(row, environment))
-        for row in table.values()
-    ]
+    """Every engine of the table.
+
+    Of servers on this machine it tries whether they listen; those, and those whose key is set, it
+    asks for their models.
+    """
+    return asyncio.run(_examine(table, environment))
+
+
+async def _examine(table: Mapping[str, EngineRow], environment: Mapping[str, str]) -> list[Checkup]:
+    return await asyncio.gather(*(_checkup(row, environment) for row in table.values()))
+
+
+async def _checkup(row: EngineRow, environment: Mapping[str, str]) -> Checkup:
+    lacks = _lacks(row, environment)
+    models: tuple[str, ...] | None = None
+    trouble = None
+    if not lacks and _may_be_asked(row, environment):
+        from magpie_cli.engines.openai import list_models
+
+        try:
+            models = tuple(await list_models(row, environment, LISTING_SECONDS))
+        except (EngineRefused, UsageError) as error:
+            lacks = f"{error.message}: {error.hint}"
+        except EngineError as error:
+            trouble = error.message
+    return Checkup(row.name, row.what, row.credential, row.required, lacks, models, trouble)
+
+
+def _may_be_asked(row: EngineRow, environment: Mapping[str, str]) -> bool:
+    """Nobody beyond this machine hears of us without the user's key."""
+    here = urlsplit(row.base_url or "").hostname in LOOPBACK
+    return here or bool(row.base_url and environment.get(row.credential or "", "").strip())
 
 
 def text(checkups: list[Checkup]) -> str:
@@ -50,14 +86,26 @@ def text(checkups: list[Checkup]) -> str:
         if checkup.credential:
             optional = "" if checkup.required else ", if it asks for one"
             lines.append(f"{'':<15} key: {checkup.credential}{optional}")
+        if checkup.models is not None:
+            lines.append(f"{'':<15} models: {_shown(checkup.models)}")
+        if checkup.trouble:
+            lines.append(f"{'':<15} its models could not be listed: {checkup.trouble}")
         if checkup.lacks:
             lines.append(f"{'':<15} {checkup.lacks}")
     return "\n".join(lines)
 
 
+def _shown(models: tuple[str, ...]) -> str:
+    more = len(models) - MODELS_SHOWN
+    return (", ".join(models[:MODELS_SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")
+
+
 def _lacks(row: EngineRow, environment: Mapping[str, str]) -> str | None:
+    if row.package and find_spec(row.package) is None:
+        return f"the package {row.package} is not installed (this is Python {python_version()})"
     if row.required and row.credential and not environment.get(row.credential, "").strip():
-        return f"{row.credential} is not set: export {row.credential}=..."
+        otherwise = f", or {row.otherwise}" if row.otherwise else ""
+        return f"{row.credential} is not set: export {row.credential}=...{otherwise}"
     url = urlsplit(row.base_url or "")
     if url.hostname in LOOPBACK and not _listens(url.hostname, url.port or 80):
         start = f": {row.start}" if row.start else ""

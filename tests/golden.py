@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.conftest import clean_environment
 
 FOLDER = Path(__file__).parent / "golden"
-COMMANDS = {"magpie": [], "generate": ["generate"], "status": ["status"], "doctor": ["doctor"]}
+NAMES = ("generate", "status", "doctor", "devnet")
+COMMANDS: dict[str, list[str]] = {"magpie": [], **{name: [name] for name in NAMES}}
 
 
 def help_of(arguments: list[str]) -> str:

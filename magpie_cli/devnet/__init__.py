@@ -11,6 +11,20 @@ workflow.py   what a node does with a workflow
 serve.py      the command
 """
 
-from magpie_cli.devnet.options import MODEL, DevnetOptions
+from importlib.util import find_spec
+from platform import python_version
 
-__all__ = ["MODEL", "DevnetOptions"]
+from magpie_cli.devnet.options import MODEL, DevnetOptions
+from magpie_cli.errors import UsageError
+
+__all__ = ["MODEL", "DevnetOptions", "check_sdk"]
+
+
+def check_sdk(what: str) -> None:
+    """Raises UsageError where the package dria, and what comes with it, is not installed."""
+    if find_spec("dria") is None:
+        raise UsageError(
+            f"{what} needs the Dria SDK, whose last release does not install on Python 3.12 and "
+            f"later (this is {python_version()})",
+            "use Python 3.11; or --engine dria-inference, the Dria Network's API of today",
+        )

@@ -5,11 +5,14 @@ import shlex
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
+from typing import TYPE_CHECKING
 
-from magpie_cli.devnet.network import Devnet, open_devnet
-from magpie_cli.devnet.options import DevnetOptions
+from magpie_cli.devnet import DevnetOptions, check_sdk
 from magpie_cli.engine import ChatModel
 from magpie_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from magpie_cli.devnet.network import Devnet
 
 TOKEN = "devnet"  # noqa: S105 - any will do
 
@@ -21,12 +24,15 @@ def serve(options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], 
 
     Raises MagpieError where it cannot begin.
     """
+    check_sdk("magpie devnet")
     return asyncio.run(_serve(options, open_writer, say))
 
 
 async def _serve(
     options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], None]
 ) -> Signals:
+    from magpie_cli.devnet.network import open_devnet
+
     stopped: asyncio.Future[Signals] = asyncio.get_running_loop().create_future()
     settings = Settings("-", model=options.writer_model, base_url=options.writer_url)
     async with (
@@ -46,7 +52,7 @@ def _stop(stopped: asyncio.Future[Signals], number: Signals) -> None:
         stopped.set_result(number)
 
 
-def _welcome(options: DevnetOptions, writer: ChatModel, devnet: Devnet) -> str:
+def _welcome(options: DevnetOptions, writer: ChatModel, devnet: "Devnet") -> str:
     token = options.accept or TOKEN
     names = options.names
     model = "" if len(names) == 1 else f" --model {shlex.quote(names[0])}"
@@ -59,7 +65,7 @@ def _welcome(options: DevnetOptions, writer: ChatModel, devnet: Devnet) -> str:
     )
 
 
-def _farewell(devnet: Devnet) -> str:
+def _farewell(devnet: "Devnet") -> str:
     counts = devnet.counts
     return (
         f"{counts.tasks:,} tasks done: {counts.answers:,} answers sent ({counts.errors:,} of them "

@@ -5,7 +5,7 @@ from datetime import timedelta
 from signal import Signals
 from typing import TextIO
 
-from magpie_cli.engine import EngineError
+from magpie_cli.engine import EngineError, Throttled
 from magpie_cli.errors import MagpieError
 from magpie_cli.records import Failure
 from magpie_cli.summary import Summary
@@ -99,6 +99,7 @@ class TextLog(Quiet):
         self._tally = tally
         self._most_failures = FAILURES_SHOWN if keeps_failures else None
         self._failures = 0
+        self._silent_until = 0.0
 
     def start(self, sentence: str, facts: dict[str, object]) -> None:  # noqa: ARG002 - for JSON
         """Which engine, why, and how much there is to do."""
@@ -112,6 +113,12 @@ class TextLog(Quiet):
             self._write(safe(" ".join(line.split("\n"))))
             if self._failures == self._most_failures:
                 self._write("further failures are in the failures file only")
+
+    def retrying(self, error: EngineError, delay: float) -> None:  # noqa: ARG002 - for JSON
+        """What asks to wait, now and then: it may take long. The tally counts the others."""
+        if isinstance(error, Throttled) and self._tally.seconds >= self._silent_until:
+            self._silent_until = self._tally.seconds + LOG_SECONDS
+            self._write(safe(" ".join(f"waiting: {error.message}".split("\n"))))
 
     def stopping(self, sentence: str) -> None:
         """Why no new dialogue begins."""

@@ -31,7 +31,7 @@ _ROWS = (
         "the Dria Network of the dria SDK, one task a dialogue; or one of your own",
         credential="DRIA_RPC_TOKEN",
         required=True,
-        otherwise="add --devnet: a network inside this process",
+        otherwise="add --devnet, a network inside this process",
         package="dria",
         prompts="MagPie of dria 0.0.124",
         concurrency=256,

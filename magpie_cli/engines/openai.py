@@ -53,22 +53,36 @@ async def connect(
     answers; EngineRefused where the key is not accepted.
     """
     base_url = checked_url(settings.base_url or row.base_url or "")
-    key = find_key(row, base_url, environment)
-    timeout = aiohttp.ClientTimeout(
+    limits = aiohttp.ClientTimeout(
         total=settings.timeout,
         sock_connect=CONNECT_TIMEOUT,
         sock_read=settings.timeout if row.name == DRIA else min(SILENCE_TIMEOUT, settings.timeout),
     )
+    async with _open_server(row, base_url, environment, limits) as server:
+        model = await _choose_model(server, row, settings.model)
+        yield OpenAIModel(row, model, server, _extra(row, settings.timeout))
+
+
+async def list_models(row: EngineRow, environment: Mapping[str, str], seconds: float) -> list[str]:
+    """The models that the preset's own server lists. Raises UsageError or EngineError."""
+    limits = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
+    async with _open_server(row, row.base_url or "", environment, limits) as server:
+        return _names(await server.ask("GET", "/models"))
+
+
+@asynccontextmanager
+async def _open_server(
+    row: EngineRow, base_url: str, environment: Mapping[str, str], limits: aiohttp.ClientTimeout
+) -> AsyncIterator["_Server"]:
+    key = find_key(row, base_url, environment)
     async with aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {key}"} if key else {},
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=timeout,
+        timeout=limits,
         proxy=find_proxy(base_url),
     ) as session:
-        server = _Server(session, base_url, key, row.statuses)
-        model = await _choose_model(server, row, settings.model)
-        yield OpenAIModel(row, model, server, _extra(row, settings.timeout))
+        yield _Server(session, base_url, key, row.statuses)
 
 
 def _extra(row: EngineRow, timeout: float) -> Mapping[str, object]:

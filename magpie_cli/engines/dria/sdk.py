@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from platform import python_version
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from magpie_cli.errors import UsageError
+from magpie_cli.devnet import check_sdk
 
 # Packages whose __init__ would load what nothing here needs: a bare module stands in for each.
 _BARE = ("dria", "dria.client", "dria.factory", "dria.factory.workflows")
@@ -62,12 +61,7 @@ class Sdk:
     """The package's functions that this engine calls. Raises UsageError where it is missing."""
 
     def __init__(self) -> None:
-        if find_spec("dria") is None:
-            raise UsageError(
-                "the dria engine needs the Dria SDK, whose last release does not install on "
-                f"Python 3.12 and later (this is {python_version()})",
-                "use Python 3.11, or --engine dria-inference, the Dria Network's API of today",
-            )
+        check_sdk("the dria engine")
         with quarantine():
             self._crypto = import_module("dria.utils.crypto.ec")
             self._constants = import_module("dria.constants")
