@@ -91,13 +91,14 @@ class Pace:
                 refused += 1
                 deadline = min(deadline, self._clock() + self._patience)
                 delay = self._delay(error, refused)
-                if self._clock() + delay > deadline:
+                left = deadline - self._clock()
+                if left <= 0 or (error.retry_after or 0.0) > left:
                     raise NotFinished(
                         f"{error.message}: given up after {_duration(self._patience)}",
                         "run the same command again later (what is done stays done), or wait "
                         "longer with --give-up-after",
                     ) from error
-                await self._wait(error, delay)
+                await self._wait(error, min(delay, left))
 
     async def _wait(self, error: EngineError, delay: float) -> None:
         self._on_retry(error, delay)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from tests.chat_server import ChatServer
 Magpie = Callable[..., subprocess.CompletedProcess[str]]
 
 PAIR = {"instructor_persona": "A curious scientist", "responding_persona": "A careful librarian"}
+
+
+needs_sdk = pytest.mark.skipif(
+    find_spec("dria") is None, reason="the Dria SDK is not installed: Python 3.12 or later"
+)
 
 
 def clean_environment() -> dict[str, str]:

@@ -2,24 +2,40 @@
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from platform import python_version
+from urllib.parse import urlsplit
 
 import pytest
 
 from magpie_cli.doctor import Checkup, doctor, text
 from magpie_cli.engine import EngineRow
 from magpie_cli.engines import ENGINES
+from tests.chat_server import ChatServer
 from tests.conftest import Magpie
 
 CANARY = "sk-canary-5f0c6c0de1b2a394"
+# A proxy that is not there. Programs prefer the small letters, which the shell may have set.
+OFFLINE = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9") | dict.fromkeys(
+    ("NO_PROXY", "no_proxy"), ""
+)
 CREDENTIALS = sorted(row.credential for row in ENGINES.values() if row.credential)
 
 
+@pytest.fixture(autouse=True)
+def no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not on this machine fails at once, here and in each command that is run."""
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
-def listening() -> Iterator[int]:
-    """A port of this machine at which something listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+def listening(server: ChatServer) -> int:
+    """A port of this machine at which a server listens."""
+    port = urlsplit(server.url).port
+    assert port
+    return port
 
 
 @pytest.fixture
@@ -37,7 +53,7 @@ def examined(row: EngineRow, **environment: str) -> Checkup:
 
 
 def remote(*, required: bool, credential: str | None = "SOME_API_KEY") -> EngineRow:
-    """An engine somewhere else, which doctor does not ask."""
+    """An engine somewhere else."""
     return EngineRow(
         "some", "module", "a server", "https://some.invalid/v1", credential, required=required
     )
@@ -82,6 +98,35 @@ def test_a_lacking_credential_says_what_to_type() -> None:
     assert lacks == "SOME_API_KEY is not set: export SOME_API_KEY=..."
 
 
+def test_a_way_without_the_credential_is_shown_beside_it() -> None:
+    """Where an engine can do without its key, the line says how, until the key is there."""
+    row = EngineRow(
+        *("some", "module", "a network"), credential="TOKEN", required=True, otherwise="add --own"
+    )
+    lacking = examined(row)
+    assert lacking.lacks == "TOKEN is not set: export TOKEN=..., or add --own"
+    assert lacking.lacks in text([lacking])
+    assert examined(row, TOKEN=CANARY).lacks is None
+
+
+@pytest.mark.parametrize("environment", [{}, {"TOKEN": CANARY}], ids=["no key", "key"])
+def test_an_engine_needs_its_package(environment: Mapping[str, str]) -> None:
+    """What is not installed is named, with the Python that lacks it, whether the key is there."""
+    row = EngineRow("some", "module", "a network", credential="TOKEN", package="no_such_package")
+    checkup = examined(row, **environment)
+    assert not checkup.ready
+    python = f"this is Python {python_version()}"
+    assert checkup.lacks == f"the package no_such_package is not installed ({python})"
+    assert examined(replace(row, package="json")).ready
+
+
+def test_a_lacking_package_comes_before_a_lacking_key() -> None:
+    """Nobody is sent for a key that would not help."""
+    lacks = examined(replace(remote(required=True), package="no_such_package")).lacks or ""
+    assert "no_such_package" in lacks
+    assert "export" not in lacks
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_server_that_listens_here_is_ready(listening: int, host: str) -> None:
     """Of an engine on this machine doctor tries whether it listens."""
@@ -100,9 +145,11 @@ def test_a_server_that_is_not_there_says_how_to_start_it(
     assert checkup.lacks == (f"{expected}: {start}" if start else expected)
 
 
-def test_a_server_elsewhere_is_not_asked() -> None:
-    """Doctor sends nothing beyond this machine: a name that cannot be found is no lack."""
-    assert examined(remote(required=False)).ready
+def test_a_server_elsewhere_is_not_asked_without_a_key() -> None:
+    """Without a key, doctor sends nothing beyond this machine: a name of nobody is no trouble."""
+    checkup = examined(remote(required=False))
+    assert checkup.ready
+    assert (checkup.models, checkup.trouble) == (None, None)
 
 
 def test_every_engine_is_examined_in_the_order_of_the_table() -> None:
@@ -145,6 +192,7 @@ def test_the_command_says_of_each_engine_whether_it_is_ready(magpie: Magpie) -> 
     assert states["echo"] == states["openai"] == ["ready"]
     assert states["dria-inference"] == states["openrouter"] == ["NOT", "READY"]
     assert "export DRIA_API_KEY=..." in done.stdout
+    assert "its models could not be listed: https://api.openai.com/v1/models: " in done.stdout
     assert "export OPENAI_API_KEY=..." not in done.stdout
 
 
@@ -157,5 +205,8 @@ def test_the_command_speaks_json(magpie: Magpie) -> None:
     for checkup in checkups.values():
         assert {"engine", "what", "credential", "lacks"} <= set(checkup)
     assert checkups["openai"]["lacks"] is None
+    assert checkups["openai"]["models"] is None
+    assert "https://api.openai.com/v1/models" in checkups["openai"]["trouble"]
+    assert checkups["openrouter"]["trouble"] is None
     assert checkups["openai"]["credential"] == "OPENAI_API_KEY"
     assert "OPENROUTER_API_KEY" in checkups["openrouter"]["lacks"]

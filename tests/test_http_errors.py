@@ -22,6 +22,7 @@ from magpie_cli.engines.http_errors import (
 URL = "http://localhost:8000/v1/chat/completions"
 NO_WORDS = ServerWords("", "")
 NOW = 1_700_000_000.0
+MEANINGS = {402: "no credits left", 503: "no node serves it"}
 MODERATE = example_settings(deadline=None, max_examples=80)
 
 # STORE.md's table of requests.
@@ -81,6 +82,33 @@ def test_a_throttle_carries_the_wait_it_asks_for(
     error = classify(status, NO_WORDS, headers, URL)
     assert isinstance(error, Throttled)
     assert error.retry_after == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "said"),
+    [
+        (402, EngineRefused, "no credits left: the server's words"),
+        (503, Throttled, "no node serves it: the server's words"),
+        (500, Transient, "the server's words"),
+    ],
+)
+def test_a_status_may_mean_something_of_its_own(
+    status: int, expected: type[EngineError], said: str
+) -> None:
+    """What this server means stands before its words, and a 503 that means something is a wait."""
+    reply = json.dumps({"error": {"message": "the server's words", "code": status}}).encode()
+    answered = classify(status, server_words(reply), {}, URL, MEANINGS)
+    for error in (answered, error_in_reply(reply, URL, meanings=MEANINGS)):
+        assert (type(error), error.kind) == (expected, f"http_{status}")
+        assert error.message == f"{URL} answered {status}: {said}"
+
+
+def test_a_meaning_needs_no_words() -> None:
+    """A status that means something is explained by that alone, and keeps its Retry-After."""
+    error = classify(503, NO_WORDS, {"Retry-After": "7"}, URL, MEANINGS)
+    assert error.message == f"{URL} answered 503: no node serves it"
+    assert isinstance(error, Throttled)
+    assert error.retry_after == 7.0
 
 
 def test_a_retry_after_of_an_error_that_is_not_a_throttle_changes_nothing() -> None:

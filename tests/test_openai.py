@@ -81,7 +81,8 @@ async def test_each_preset_names_the_token_limit_as_its_server_does(
     async with connect(row, Settings("-"), NO_KEYS) as model:
         await model.complete(MESSAGES, Sampling(max_tokens=40))
     name = "max_completion_tokens" if preset == "openai" else "max_tokens"
-    assert server.asked[0].body == {"model": "tiny", "messages": MESSAGES, name: 40}
+    limits = {key: value for key, value in server.asked[0].body.items() if "tokens" in key}
+    assert limits == {name: 40}
 
 
 async def test_any_other_server_gets_the_token_limit_that_all_know(server: ChatServer) -> None:

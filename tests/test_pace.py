@@ -21,7 +21,7 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.errors import MagpieError, NotFinished
-from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
+from magpie_cli.pace import PATIENCE, Pace, PacedChatModel, PacedEngine
 from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Turn
 
 MODERATE = example_settings(deadline=None, max_examples=100)
@@ -30,7 +30,7 @@ MODERATE = example_settings(deadline=None, max_examples=100)
 class World:
     """A clock that only sleeping moves, and a random that draws `luck` of the way up."""
 
-    def __init__(self, luck: float = 1.0) -> None:
+    def __init__(self, luck: float = 1.0, patience: float = PATIENCE) -> None:
         self.now = 1000.0
         self.luck = luck
         self.slept: list[float] = []
@@ -38,6 +38,7 @@ class World:
         self.heard: list[tuple[EngineError, float]] = []
         self.pace = Pace(
             lambda error, delay: self.heard.append((error, delay)),
+            patience=patience,
             clock=lambda: self.now,
             sleep=self.sleep,
             uniform=self.uniform,

@@ -33,7 +33,9 @@ class Devnet:
         self.counts = Counts()
         self._options = options
         self._writer = writer
+        # Two streams: how often somebody calls must not change what the nodes do.
         self._chance = Random(options.seed)  # noqa: S311 - faults, and keys that guard nothing
+        self._calls = Random(options.seed)  # noqa: S311 - as above
         self._nodes: dict[str, Node] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._answers: defaultdict[str, list[str]] = defaultdict(list)
@@ -74,7 +76,7 @@ class Devnet:
             not token or self._options.accept not in (None, token)
         ):
             return web.json_response({"error": "Unauthorized"}, status=401)
-        if self._chance.random() < self._options.rpc_error_rate:
+        if self._calls.random() < self._options.rpc_error_rate:
             return web.json_response({"error": "an error, as --rpc-error-rate asks"}, status=500)
         response: web.StreamResponse = await handler(request)
         return response
@@ -98,7 +100,7 @@ class Devnet:
         if len(payload) > MAX_PAYLOAD:
             return web.json_response({"error": "Payload Too Large"}, status=413)
         # The RPC adds a word of its own, which comes back with the answer.
-        task["taskId"] = f"{task_id}--{self._chance.getrandbits(32):08x}"
+        task["taskId"] = f"{task_id}--{self._calls.getrandbits(32):08x}"
         for address in picked:
             if node := self._nodes.get(address):  # one that is gone takes the task with it
                 node.take(request.headers["x-api-key"], task)

@@ -62,7 +62,7 @@ async def connect(
         session = await stack.enter_async_context(_session(url))
         rpc, nodes = Rpc(session, url, token), Nodes(sdk)
         model = await _choose_model(rpc, nodes, settings.model, sdk)
-        tasks = Tasks(sdk, rpc, nodes, token, settings.timeout)
+        tasks = Tasks(sdk, rpc, nodes, token, timeout=settings.timeout)
         tasks.start()
         stack.push_async_callback(tasks.stop)
         workflows = Workflows(sdk, settings.timeout, settings.max_tokens)

@@ -7,6 +7,7 @@ up still counts, until the dialogue has one. A second one is passed over.
 import asyncio
 import base64
 import hashlib
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class _Asked:
     tried: set[str] = field(default_factory=set)
     answer: Answer | None = None
     waiting: _Outcome | None = None
-    forget_at: float = 0.0
+    forget_at: float = math.inf  # while somebody asks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,14 +58,24 @@ class _Task:
 class Tasks:
     """All tasks of one run. `start()` it, and `stop()` it at the end.
 
-    `timeout` in seconds, for one task on one node.
+    `timeout` in seconds, for one task on one node; the nodes are listed anew every `listing`.
     """
 
-    def __init__(self, sdk: Sdk, rpc: Rpc, nodes: Nodes, token: str, timeout: float) -> None:
+    def __init__(  # noqa: PLR0913 - the parts that it is made of, and two times
+        self,
+        sdk: Sdk,
+        rpc: Rpc,
+        nodes: Nodes,
+        token: str,
+        *,
+        timeout: float,
+        listing: float = LISTING_SECONDS,
+    ) -> None:
         self._sdk = sdk
         self._rpc = rpc
         self._nodes = nodes
         self._timeout = timeout
+        self._listing = listing
         self._dataset = hashlib.sha256(f"{token}{DATASET}".encode()).hexdigest()
         self._run = secrets.token_hex(4)  # how the ids of all our tasks begin
         self._asked: dict[str, _Asked] = {}
@@ -94,6 +105,7 @@ class Tasks:
         Raises EngineError.
         """
         asked = self._asked.setdefault(dialogue, _Asked(number))
+        asked.forget_at = math.inf
         try:
             answer = asked.answer or await self._attempt(asked, model, workflow)
         except EngineError:
@@ -112,6 +124,8 @@ class Tasks:
         node = await self._nodes.take(model, asked.tried)
         failed = False
         try:
+            if asked.answer:  # it came late, while all nodes were busy
+                return asked.answer
             asked.waiting = asyncio.get_running_loop().create_future()
             await self._publish(asked, node, model, workflow)
             outcome = await self._outcome(asked.waiting, node)
@@ -178,7 +192,7 @@ class Tasks:
 
     async def _watch_nodes(self) -> None:
         while True:
-            await asyncio.sleep(LISTING_SECONDS)
+            await asyncio.sleep(self._listing)
             try:
                 self._nodes.refresh(await self._rpc.heartbeats())
             except EngineRefused as error:
@@ -188,7 +202,7 @@ class Tasks:
             for asked in [*self._asked.values()]:
                 self._give_up_on_the_gone(asked)
             for dialogue, asked in [*self._asked.items()]:
-                if not asked.waiting and asked.forget_at < _now():
+                if asked.forget_at < _now():
                     self._forget(dialogue)
 
     def _give_up_on_the_gone(self, asked: _Asked) -> None:
