@@ -48,7 +48,7 @@ async def connected(
     options: DevnetOptions | None = None,
     writer: ChatModel | None = None,
     *,
-    timeout: float = 30.0,
+    timeout: float = 30.0,  # noqa: ASYNC109 - the engine's own, for one task
     listing: float = 0.1,
     patience: float = 60.0,
 ) -> AsyncIterator[Connected]:

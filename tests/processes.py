@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
@@ -56,6 +57,20 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 def wait_for_row(output: Path) -> None:
     """Return once the output has a whole row."""
     wait_until(lambda: output.exists() and b"\n" in output.read_bytes(), f"{output} has a row")
+
+
+def killed_at(size: int, folder: Path, *command: str) -> bool:
+    """Run until the output has `size` bytes, and kill it there; whether it was still running."""
+    output = folder / "out.jsonl"
+    with started(folder, *command) as process:
+        wait_until(
+            lambda: (
+                process.poll() is not None or (output.exists() and output.stat().st_size >= size)
+            ),
+            f"the output has {size} bytes, or all of them",
+        )
+        process.kill()
+        return process.wait(PATIENCE) == -SIGKILL
 
 
 def feed(process: subprocess.Popen[bytes], text: str | bytes) -> None:

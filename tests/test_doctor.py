@@ -16,18 +16,15 @@ from tests.chat_server import ChatServer
 from tests.conftest import Magpie
 
 CANARY = "sk-canary-5f0c6c0de1b2a394"
-# A proxy that is not there. Programs prefer the small letters, which the shell may have set.
-OFFLINE = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9") | dict.fromkeys(
-    ("NO_PROXY", "no_proxy"), ""
-)
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 CREDENTIALS = sorted(row.credential for row in ENGINES.values() if row.credential)
 
 
 @pytest.fixture(autouse=True)
 def no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not on this machine fails at once, here and in each command that is run."""
-    for name, value in OFFLINE.items():
-        monkeypatch.setenv(name, value)
+    use_proxy(monkeypatch, NOWHERE)
 
 
 @pytest.fixture
@@ -44,6 +41,14 @@ def silent() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
+
+
+def use_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Let all that is not on this machine go through `address`, and nothing past it."""
+    for name in PROXIES:
+        monkeypatch.setenv(name, address)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def examined(row: EngineRow, **environment: str) -> Checkup:
@@ -111,7 +116,7 @@ def test_a_way_without_the_credential_is_shown_beside_it() -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"TOKEN": CANARY}], ids=["no key", "key"])
 def test_an_engine_needs_its_package(environment: Mapping[str, str]) -> None:
-    """What is not installed is named, with the Python that lacks it, whether the key is there."""
+    """What is not installed is named, with the Python that lacks it, key or no key."""
     row = EngineRow("some", "module", "a network", credential="TOKEN", package="no_such_package")
     checkup = examined(row, **environment)
     assert not checkup.ready

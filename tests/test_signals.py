@@ -5,7 +5,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, Signals
+from signal import SIGHUP, SIGINT, SIGPIPE, SIGTERM, Signals
 
 import pytest
 from aiohttp import web
@@ -16,10 +16,10 @@ from tests.chat_server import ChatServer, hangs
 from tests.conftest import PAIR, Magpie
 from tests.processes import (
     MAGPIE,
-    PATIENCE,
     command_started,
     end,
     feed,
+    killed_at,
     started,
     wait_for_row,
     wait_for_words,
@@ -199,20 +199,6 @@ def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path, pairs: Pairs) -
     assert code == 0
     assert "SIGHUP" not in said
     assert len(ids_of(tmp_path / "out.jsonl")) == 6
-
-
-def killed_at(size: int, folder: Path, *command: str) -> bool:
-    """Run until the output has `size` bytes, and kill it there; whether it was still running."""
-    output = folder / "out.jsonl"
-    with started(folder, *command) as process:
-        wait_until(
-            lambda: (
-                process.poll() is not None or (output.exists() and output.stat().st_size >= size)
-            ),
-            f"the output has {size} bytes, or all of them",
-        )
-        process.kill()
-        return process.wait(PATIENCE) == -SIGKILL
 
 
 def test_no_row_is_lost_or_made_twice_by_kill_9(

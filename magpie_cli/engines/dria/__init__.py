@@ -156,7 +156,7 @@ async def _choose_model(rpc: Rpc, nodes: Nodes, asked: str | None, sdk: Sdk) -> 
             ) from error
     if asked is not None:
         return asked
-    served = [model for model, _ in nodes.served().most_common() if model in sdk.models]
+    served = [model for model in nodes.served() if model in sdk.models]
     if len(served) == 1:
         return served[0]
     if not served:

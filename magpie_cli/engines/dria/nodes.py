@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 
 from magpie_cli.engine import Throttled
 from magpie_cli.engines.dria.sdk import Sdk
@@ -69,9 +70,10 @@ class Nodes:
         while self._waiting:
             self._wake_one()
 
-    def served(self) -> Counter[str]:
+    def served(self) -> dict[str, int]:
         """How many nodes take tasks for each model, the most served first."""
-        return Counter(model for node in self._nodes.values() for model in node.models)
+        counts = Counter(model for node in self._nodes.values() for model in node.models)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     async def take(self, model: str, avoid: Collection[str]) -> Node:
         """A node for one task, which must be given back. Waits while all are busy.
@@ -126,8 +128,7 @@ class Nodes:
         if not served:
             many = f"{len(self._nodes):,} nodes, all of them busy" if self._nodes else "no nodes"
             return f"no node takes a task for {model}: the network has {many} at the moment"
-        shown = ", ".join(
-            f"{name} ({number:,})" for name, number in served.most_common(MODELS_SHOWN)
-        )
+        most = islice(served.items(), MODELS_SHOWN)
+        shown = ", ".join(f"{name} ({number:,})" for name, number in most)
         more = f" and {len(served) - MODELS_SHOWN} more" if len(served) > MODELS_SHOWN else ""
         return f"no node serves {model}; the network serves {shown}{more}"

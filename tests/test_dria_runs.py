@@ -1,0 +1,258 @@
+"""`magpie generate` on the Dria Network: real processes, a real devnet, real signals."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import SIGINT
+
+import pexpect  # type: ignore[import-untyped] # it ships no types
+import pytest
+
+from magpie_cli.devnet import MODEL, DevnetOptions
+from tests.conftest import Magpie, clean_environment, rows_of
+from tests.devnets import RunningDevnet, running_devnet
+from tests.processes import (
+    MAGPIE,
+    PATIENCE,
+    killed_at,
+    started,
+    wait_for_row,
+    wait_for_words,
+    wait_until,
+)
+
+Pairs = Callable[..., Path]
+CANARY = "sk-dria-canary-5f0c6c0de1b2a394"
+
+
+@pytest.fixture
+def devnet() -> Iterator[RunningDevnet]:
+    """A network with one good token, whose nodes take a moment for each task."""
+    with running_devnet(DevnetOptions(port=0, nodes=8, latency=0.05, accept=CANARY)) as running:
+        yield running
+
+
+@pytest.fixture
+def command(devnet: RunningDevnet, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """A run on it, and the token that it needs, which processes of this test inherit."""
+    # clean_environment() takes every DRIA_ variable out: the token goes in again behind it.
+    monkeypatch.setattr("tests.processes.clean_environment", with_token)
+    return ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+
+
+def with_token() -> dict[str, str]:
+    """The environment of somebody who has a token."""
+    return clean_environment() | {"DRIA_RPC_TOKEN": CANARY}
+
+
+def test_a_first_look_needs_no_token(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:
+    """`--devnet` makes every row inside the process, and the first line says so."""
+    pairs(5)
+    done = magpie("generate", "pairs.jsonl", "-o", "out.jsonl", "-t", "3", "--devnet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    first = done.stderr.splitlines()[0]
+    assert "--devnet: a network inside this process, on which echo writes" in first
+    rows = rows_of(tmp_path / "out.jsonl")
+    assert len({row["id"] for row in rows}) == 5
+    for row in rows:
+        assert (row["engine"], row["model"], row["num_turns"]) == ("dria", "echo", 3)
+        assert [next(iter(each)) for each in row["dialogue"]] == ["instructor", "responder"] * 3
+        assert row["usage"] == {"prompt_tokens": None, "completion_tokens": None}
+
+
+def test_rows_go_to_a_pipe_alone(magpie: Magpie, pairs: Pairs) -> None:
+    """Standard output has a row a pair and nothing else."""
+    pairs(4)
+    done = magpie("generate", "pairs.jsonl", "--engine", "dria", "--devnet", "--samples", "2")
+    assert [json.loads(line)["engine"] for line in done.stdout.splitlines()] == ["dria"] * 8
+
+
+def test_without_a_token_it_says_what_to_do(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:
+    """The variable is named, and the network that needs none; nothing is created."""
+    pairs(1)
+    done = magpie("generate", "pairs.jsonl", "-o", "out.jsonl", "--engine", "dria")
+    assert done.returncode == 2
+    assert "DRIA_RPC_TOKEN is not set" in done.stderr
+    assert "--devnet" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+def test_a_wrong_token_stops_the_run_at_once(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, devnet: RunningDevnet
+) -> None:
+    """Exit 1, the variable's name and never its value; no pair is failed, nothing is created."""
+    pairs(3)
+    arguments = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+    done = magpie(*arguments, DRIA_RPC_TOKEN=CANARY[::-1])
+    assert done.returncode == 1
+    assert "401" in done.stderr
+    assert "DRIA_RPC_TOKEN" in done.stderr
+    assert CANARY[::-1] not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+@pytest.mark.parametrize("model", ["gemma2:9b", "gemma2:9b-instruct-fp61", "ollama"])
+def test_a_model_that_the_sdk_does_not_know_gets_its_neighbours(
+    magpie: Magpie, pairs: Pairs, model: str
+) -> None:
+    """The error lists the nearest names, before anything is asked."""
+    pairs(1)
+    done = magpie("generate", "pairs.jsonl", "--devnet", "--model", model)
+    assert done.returncode == 2
+    assert f"no model '{model}'" in done.stderr
+    assert model == "ollama" or MODEL in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--temperature", "1"), "--temperature"),
+        (("--top-p", "0.5"), "--top-p"),
+        (("--seed", "7"), "--seed"),
+        (("--base-url", "http://localhost:1/v1"), "--rpc-url"),
+        (("--rpc-url", "http://localhost:1"), "leave out one of them"),
+        (("--engine", "openai"), "leave out --devnet"),
+    ],
+)
+def test_what_no_node_does_is_refused(
+    magpie: Magpie, pairs: Pairs, flags: tuple[str, ...], words: str
+) -> None:
+    """A flag that would be ignored is an error that says so."""
+    pairs(1)
+    done = magpie("generate", "pairs.jsonl", "--devnet", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("url", ["http://gpu-box:8006", "localhost:8006", "ftp://x"])
+def test_a_network_that_is_no_address_is_refused(magpie: Magpie, pairs: Pairs, url: str) -> None:
+    """A token travels encrypted, or stays on this machine; what is no address is named."""
+    pairs(1)
+    done = magpie("generate", "pairs.jsonl", "--rpc-url", url, DRIA_RPC_TOKEN=CANARY)
+    assert done.returncode == 2
+    assert CANARY not in done.stderr
+
+
+def test_a_network_that_is_down_is_waited_for(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:
+    """It says at once what it waits for, gives up after --give-up-after with 75; no pair fails."""
+    pairs(3)
+    arguments = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", "http://127.0.0.1:9")
+    patience = ("--give-up-after", "1.5", "--model", MODEL)
+    done = magpie(*arguments, *patience, DRIA_RPC_TOKEN=CANARY)
+    assert done.returncode == 75
+    assert "waiting: no node takes a task" in done.stderr
+    assert "given up after 1.5 s" in done.stderr
+    assert not (tmp_path / "out.failures.jsonl").exists()
+    nameless = magpie(*arguments, DRIA_RPC_TOKEN=CANARY)
+    assert nameless.returncode == 75
+    assert "which model?" in nameless.stderr
+    assert "127.0.0.1:9" in nameless.stderr
+
+
+def test_a_network_that_serves_something_else_is_waited_for(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, devnet: RunningDevnet
+) -> None:
+    """It says what there is; where only one model is served, no --model is needed."""
+    pairs(3)
+    arguments = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+    done = magpie(*arguments, "--model", "qwq", "--give-up-after", "1", DRIA_RPC_TOKEN=CANARY)
+    assert done.returncode == 75
+    assert f"no node serves qwq; the network serves {MODEL} (8)" in done.stderr
+    (tmp_path / "out.jsonl").unlink()
+    assert magpie(*arguments, "--fresh", DRIA_RPC_TOKEN=CANARY).returncode == 0
+
+
+def test_a_run_that_is_killed_goes_on(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, command: tuple[str, ...], devnet: RunningDevnet
+) -> None:
+    """Killed at random moments and run until done: every pair once, and little is asked twice."""
+    total, in_flight = 150, 10
+    pairs(total)
+    output = tmp_path / "out.jsonl"
+    kills = 0
+    for _ in range(3):
+        size = output.stat().st_size if output.exists() else 0
+        aim = size + random.randrange(1, 15_000)  # noqa: S311 - any moment will do
+        kills += killed_at(aim, tmp_path, *command, "-j", str(in_flight))
+    assert kills
+    done = magpie(*command, DRIA_RPC_TOKEN=CANARY)
+    assert done.returncode == 0, done.stderr
+    ids = [row["id"] for row in rows_of(output)]
+    assert len(ids) == len(set(ids)) == total
+    # Answers that were written but not yet read are lost with the process that asked.
+    assert devnet.tasks <= total + kills * 2 * in_flight
+
+
+def test_ctrl_c_on_a_terminal_finishes_what_is_in_flight(
+    tmp_path: Path, pairs: Pairs, command: tuple[str, ...], devnet: RunningDevnet
+) -> None:
+    """Ctrl-C stays ours: no new task, every task that was sent becomes a row, death by SIGINT."""
+    pairs(200)
+    child = pexpect.spawn(
+        MAGPIE[0],
+        [*MAGPIE[1:], *command, "-j", "5"],
+        cwd=str(tmp_path),
+        env=with_token() | {"TERM": "xterm"},
+        timeout=PATIENCE,
+    )
+    wait_for_row(tmp_path / "out.jsonl")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    shown = child.before.decode()
+    assert child.signalstatus == SIGINT
+    assert "SIGINT: finishing the dialogues in flight" in shown
+    assert "Traceback" not in shown
+    assert CANARY not in shown
+    rows = rows_of(tmp_path / "out.jsonl")
+    assert len(rows) == devnet.tasks < 200
+
+
+def test_twice_ctrl_c_stops_at_once(
+    tmp_path: Path, pairs: Pairs, command: tuple[str, ...], devnet: RunningDevnet
+) -> None:
+    """Nodes that never answer cannot hold back whoever asks twice."""
+    pairs(20)
+    devnet.remove_nodes(8)
+    devnet.devnet._options = DevnetOptions(latency=3600, accept=CANARY)
+    devnet.add_nodes(4)
+    with started(tmp_path, *command) as process:
+        wait_until(lambda: devnet.tasks >= 4, "tasks are sent")
+        process.send_signal(SIGINT)
+        wait_for_words(process, "once more stops at once")
+        process.send_signal(SIGINT)
+        assert process.wait(PATIENCE) == -SIGINT
+
+
+def test_no_token_is_kept_or_shown(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, command: tuple[str, ...]
+) -> None:
+    """Neither the rows nor the settings beside them nor stderr hold a byte of the token."""
+    pairs(2)
+    done = magpie(*command, "--log-format", "json", DRIA_RPC_TOKEN=CANARY)
+    assert done.returncode == 0
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    assert not any(CANARY in text for text in (*files, done.stdout, done.stderr))
+
+
+def test_the_network_of_the_environment_is_used(
+    magpie: Magpie, pairs: Pairs, devnet: RunningDevnet
+) -> None:
+    """MAGPIE_RPC_URL and DRIA_RPC_TOKEN are enough: no flag names the engine."""
+    pairs(2)
+    done = magpie("generate", "pairs.jsonl", MAGPIE_RPC_URL=devnet.url, DRIA_RPC_TOKEN=CANARY)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert "engine dria (--rpc-url is given)" in done.stderr
+
+
+def test_a_dry_run_asks_nobody(magpie: Magpie, pairs: Pairs) -> None:
+    """It counts one task a dialogue, and names the prompts, which are the SDK's own."""
+    pairs(3)
+    done = magpie("generate", "pairs.jsonl", "--engine", "dria", "--turns", "4", "--dry-run")
+    assert done.returncode == 0
+    assert "requests to send   3" in done.stdout
+    assert "prompts: MagPie of dria 0.0.124" in done.stdout
