@@ -37,6 +37,11 @@ class Node:
         return self.misses >= MISSES_OF_THE_GONE
 
 
+    def reluctance(self, avoid: Collection[str], now: float) -> tuple[bool, bool, int, int]:
+        """The node with the least takes the next task; not one of `avoid`, not one that rests."""
+        return self.address in avoid, self.rests_until > now, self.in_flight, self.given
+
+
 @dataclass(slots=True)
 class Nodes:
     """Every node of the latest listing. The least busy one takes the next task.
@@ -86,9 +91,7 @@ class Nodes:
             if not serving:
                 raise Throttled("no_nodes", self._lack(model))
             now = asyncio.get_running_loop().time()
-            others = [node for node in serving if node.address not in avoid] or serving
-            awake = [node for node in others if node.rests_until <= now] or others
-            node = min(awake, key=lambda node: (node.in_flight, node.given))
+            node = min(serving, key=lambda node: node.reluctance(avoid, now))
             if node.in_flight < limit:
                 node.in_flight += 1
                 node.given += 1

@@ -101,8 +101,7 @@ class Sdk:
 
     def task(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A task as it goes over the wire."""
-        task: dict[str, Any] = self._models.TaskModel(**fields).model_dump()
-        return task
+        return dict(self._models.TaskModel(**fields))
 
     def read_heartbeat(self, heartbeat: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Model -> addresses that take tasks for it now, and address -> peer id."""
