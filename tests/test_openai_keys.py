@@ -279,12 +279,7 @@ async def test_a_password_in_an_address_is_not_repeated(user: str) -> None:
     [
         "http://user:canary@127.0.0.1:1",
         "user:canary@127.0.0.1:1",
-        pytest.param(
-            "http://user:canary@127.0.0.1:port",
-            marks=pytest.mark.xfail(
-                raises=AssertionError, reason="aiohttp's InvalidURL is the whole address"
-            ),
-        ),
+        "http://user:canary@127.0.0.1:port",
     ],
 )
 async def test_a_proxys_password_is_not_repeated(

@@ -64,9 +64,24 @@ def check_key(variable: str, key: str, url: str) -> None:
 
 
 def find_proxy(base_url: str) -> str | None:
-    """HTTPS_PROXY and its kin, read once: aiohttp would look them up at every request."""
+    """HTTPS_PROXY and its kin, read once: aiohttp would look them up at every request.
+
+    Raises UsageError where it is no address.
+    """
     url = urlsplit(base_url)
     if url.hostname in LOOPBACK or proxy_bypass(url.hostname or ""):
         return None
     proxy = getproxies().get(url.scheme)
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        good = urlsplit(proxy).hostname and urlsplit(proxy).port != 0
+    except ValueError:
+        good = False
+    if not good:  # it may hold a password: it is not repeated
+        variable = f"{url.scheme.upper()}_PROXY"
+        raise UsageError(
+            f"{variable} is not the address of a proxy", f"export {variable}=http://host:port"
+        )
+    return proxy

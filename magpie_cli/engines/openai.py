@@ -76,7 +76,6 @@ async def _open_server(
 ) -> AsyncIterator["_Server"]:
     key = find_key(row, base_url, environment)
     async with aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {key}"} if key else {},
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=limits,
@@ -137,6 +136,10 @@ class _Server:
         self._statuses = statuses
         self._session = session
         self._key = key
+        # Not the session's: aiohttp shows a session's headers to the proxy, unencrypted.
+        self._headers = {"Content-Type": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
 
     async def ask(
         self, method: str, path: str, body: object = None, seconds: float | None = None
@@ -160,7 +163,7 @@ class _Server:
             async with self._session.request(
                 method,
                 url,
-                headers={"Content-Type": "application/json"},
+                headers=self._headers,
                 allow_redirects=False,
                 **options,
             ) as response:

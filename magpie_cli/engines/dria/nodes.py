@@ -36,7 +36,6 @@ class Node:
         """Whether the network has not listed it for a while."""
         return self.misses >= MISSES_OF_THE_GONE
 
-
     def reluctance(self, avoid: Collection[str], now: float) -> tuple[bool, bool, int, int]:
         """The node with the least takes the next task; not one of `avoid`, not one that rests."""
         return self.address in avoid, self.rests_until > now, self.in_flight, self.given
