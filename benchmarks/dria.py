@@ -6,7 +6,7 @@
 Every contender is a fresh process, with a fresh `magpie devnet` of 512 nodes that answer at once.
 The SDK's client needs httpx (extra `dev`), and so Python 3.11.
 
-(a) the SDK's `execute` of one list, 500 pairs at most: it takes minutes
+(a) the SDK's `execute` of one list, 500 pairs at most; its rule for stragglers may drop some
 (b) one `execute` a pair, 256 at a time
 (c) `magpie generate`, with 256 and with 512 in flight
 

@@ -60,14 +60,17 @@ async def _checkup(row: EngineRow, environment: Mapping[str, str]) -> Checkup:
     models: tuple[str, ...] | None = None
     trouble = None
     if not lacks and _may_be_asked(row, environment):
-        from magpie_cli.engines.openai import list_models
+        from magpie_cli.engines.openai import NO_LISTING, list_models
 
         try:
             models = tuple(await list_models(row, environment, LISTING_SECONDS))
-        except (EngineRefused, UsageError) as error:
+        except UsageError as error:
             lacks = f"{error.message}: {error.hint}"
         except EngineError as error:
-            trouble = error.message
+            if isinstance(error, EngineRefused) and error.kind not in NO_LISTING:
+                lacks = f"{error.message}: {error.hint}"
+            else:
+                trouble = error.message
     return Checkup(row.name, row.what, row.credential, row.required, lacks, models, trouble)
 
 
@@ -97,7 +100,8 @@ def text(checkups: list[Checkup]) -> str:
 
 def _shown(models: tuple[str, ...]) -> str:
     more = len(models) - MODELS_SHOWN
-    return (", ".join(models[:MODELS_SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")
+    names = (" ".join(name.split()) for name in models[:MODELS_SHOWN])
+    return (", ".join(names) or "none") + (f" and {more} more" if more > 0 else "")
 
 
 def _lacks(row: EngineRow, environment: Mapping[str, str]) -> str | None:

@@ -121,7 +121,7 @@ class Pace:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} s"
+    return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:g} s"
 
 
 class PacedChatModel:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_TURNS = 1000  # a dialogue; more is a slip, and no model's context holds it
+LONGEST_WAIT = 7 * 24 * 3600  # seconds; more is a slip
 
 ProgressMode = Literal["auto", "bar", "log", "none"]
 LogFormat = Literal["text", "json"]

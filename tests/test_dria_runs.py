@@ -256,3 +256,12 @@ def test_a_dry_run_asks_nobody(magpie: Magpie, pairs: Pairs) -> None:
     assert done.returncode == 0
     assert "requests to send   3" in done.stdout
     assert "prompts: MagPie of dria 0.0.124" in done.stdout
+
+
+def test_a_wait_without_end_is_refused(magpie: Magpie, pairs: Pairs) -> None:
+    """`--timeout inf` is a usage error like any other."""
+    pairs(1)
+    done = magpie("generate", "pairs.jsonl", "--devnet", "--timeout", "inf")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "--timeout" in done.stderr

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from magpie_cli.cli.app import app, engine_names, option, print_text
-from magpie_cli.settings import MAX_TURNS, LogFormat, ProgressMode, Settings
+from magpie_cli.settings import LONGEST_WAIT, MAX_TURNS, LogFormat, ProgressMode, Settings
 
 
 @app.command(
@@ -92,7 +92,14 @@ def generate(
         option("--limit", metavar="N", min=1, help="Begin at most N dialogues in this run."),
     ] = None,
     timeout: Annotated[
-        float, option("--timeout", metavar="SECONDS", min=0.001, help="For one request.")
+        float,
+        option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0.001,
+            max=LONGEST_WAIT,
+            help="For one request (engine dria: for one dialogue).",
+        ),
     ] = 600,
     give_up_after: Annotated[
         float,
@@ -100,6 +107,7 @@ def generate(
             "--give-up-after",
             metavar="SECONDS",
             min=0.001,
+            max=LONGEST_WAIT,
             help="Wait so long for a server that asks to wait, or for a network without nodes.",
         ),
     ] = 1800,

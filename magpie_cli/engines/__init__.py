@@ -44,7 +44,7 @@ _ROWS = (
         credential="DRIA_API_KEY",
         required=True,
         statuses={
-            402: "the account has no credits left: top it up at Dria, and run it again",
+            402: "the account has no credits left",
             503: "no node of the network serves this model at the moment",
         },
     ),

@@ -40,7 +40,7 @@ DRIA = "dria-inference"
 DRIA_MAX_TOKENS = 2048  # its own default, said aloud
 SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
 
-_NO_LISTING = ("http_404", "http_405")
+NO_LISTING = ("http_404", "http_405")  # kinds of a server that lists no models
 
 
 @asynccontextmanager
@@ -218,7 +218,7 @@ async def _choose_model(server: _Server, row: EngineRow, asked: str | None) -> s
     try:
         listed = _names(await server.ask("GET", "/models", seconds=LISTING_TIMEOUT))
     except EngineRefused as error:
-        if error.kind not in _NO_LISTING:
+        if error.kind not in NO_LISTING:
             raise
         if asked is None:
             raise UsageError(
