@@ -218,7 +218,7 @@ async def test_another_run_with_the_same_token_is_named() -> None:
         taken = asyncio.create_task(_take_answers(on))
         await asyncio.gather(on.engine.dialogue(request()), return_exceptions=True)
         taken.cancel()
-    assert any("does it use the same token?" in error.message for error in on.retries)
+    assert any("does one use the same token now?" in error.message for error in on.retries)
 
 
 async def _take_answers(on: Connected) -> None:
@@ -241,3 +241,16 @@ async def test_nothing_is_kept_of_what_is_done() -> None:
         assert all(isinstance(each, Dialogue) for each in outcomes)
         assert (on.tasks._asked, on.tasks._tasks) == ({}, {})
         assert {node.in_flight for node in on.nodes._nodes.values()} == {0}
+
+
+async def test_a_network_of_another_protocol_refuses_the_run_not_the_pairs() -> None:
+    """An RPC that takes no task at all for one is named; once it took one, a 400 is the pair's."""
+    async with connected() as on:
+        with pytest.raises(
+            EngineRefused, match=r"takes no tasks of the Dria SDK 0\.0\.124"
+        ) as first:
+            await on.rpc.publish("bm8gdGFzaw==")
+        assert isinstance(await on.engine.dialogue(request()), Dialogue)
+        with pytest.raises(PairRefused):
+            await on.rpc.publish("bm8gdGFzaw==")
+    assert "--engine dria-inference" in str(first.value.hint)

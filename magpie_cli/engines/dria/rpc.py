@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from magpie_cli.engine import EngineError, EngineRefused, Throttled, Transient
+from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
 from magpie_cli.engines.http_errors import classify, server_words
 from magpie_cli.engines.http_reply import json_object, read_body, reason
 
@@ -22,8 +22,8 @@ FAILURES_OF_AN_OUTAGE = 3  # calls in a row, whichever they were
 _HINTS = {
     401: "DRIA_RPC_TOKEN is wrong or has expired: export DRIA_RPC_TOKEN=...",
     403: "DRIA_RPC_TOKEN has no right to this: export DRIA_RPC_TOKEN=...",
-    404: "no Dria RPC answers there: check --rpc-url",
 }
+_NOT_A_TASK = ("http_400", "http_422")  # kinds
 
 
 class Rpc:
@@ -39,6 +39,7 @@ class Rpc:
             "Content-Type": "application/json",
         }
         self._failures = 0
+        self._has_accepted = False
 
     @property
     def is_out(self) -> bool:
@@ -55,7 +56,17 @@ class Rpc:
 
     async def publish(self, payload: str) -> None:
         """Send a task. Raises EngineError: Throttled while the network is out."""
-        await self._call("POST", "task", {"value": {"payload": payload}})
+        try:
+            await self._call("POST", "task", {"value": {"payload": payload}})
+        except PairRefused as error:
+            if self._has_accepted or error.kind not in _NOT_A_TASK:
+                raise
+            raise EngineRefused(
+                error.kind,
+                f"this network takes no tasks of the Dria SDK 0.0.124: {error.message}",
+                "--engine dria-inference speaks to the Dria Network of today",
+            ) from error
+        self._has_accepted = True
 
     async def _call(self, method: str, name: str, body: object = None) -> bytes:
         url = f"{self.base_url}/rpc/{name}"
@@ -88,7 +99,7 @@ class Rpc:
         words = server_words(reply, lambda text: text.replace(self._token, "***"))
         error = classify(response.status, words, response.headers, url)
         if isinstance(error, EngineRefused):
-            error.hint = _HINTS.get(response.status, error.hint)
+            error.hint = _HINTS.get(response.status, "check --rpc-url")
         return error
 
 

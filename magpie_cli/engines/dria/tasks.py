@@ -183,7 +183,7 @@ class Tasks:
             "(--timeout SECONDS waits longer)"
         )
         if self._strangers:
-            message += "; answers to tasks of another run came: does it use the same token?"
+            message += "; answers to tasks of another run came: does one use the same token now?"
         return message
 
     def _forget(self, dialogue: str) -> None:
