@@ -27,7 +27,10 @@ SENTENCES = (
 )
 
 _START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-_SPACE, _NEWLINE = "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}", "\N{LATIN CAPITAL LETTER C WITH DOT ABOVE}"
+_SPACE, _NEWLINE = (
+    "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}",
+    "\N{LATIN CAPITAL LETTER C WITH DOT ABOVE}",
+)
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'\"()-_"
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -104,7 +107,9 @@ def _tensors(tokens: Mapping[str, int], width: int) -> Iterable[_Tensor]:
         data = b"".join(struct.pack(f"<{width}e", *row) for row in table)
         return _Tensor(name, (width, len(tokens)), _HALF, data)
 
-    yield rows("token_embd.weight", ([float(i == j) for j in range(width)] for i in tokens.values()))
+    yield rows(
+        "token_embd.weight", ([float(i == j) for j in range(width)] for i in tokens.values())
+    )
     yield norm("blk.0.attn_norm.weight", 1.0)
     for part in ("q", "k", "v"):
         yield zeros(f"blk.0.attn_{part}.weight", width, _HEAD)

@@ -1,0 +1,93 @@
+"""What a GGUF file says of its model, in the values at its beginning.
+
+GGUF 2 and 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from magpie_cli.errors import UsageError
+
+MOST_ITEMS = 4096  # of an array that is kept: longer ones are vocabularies
+HALF = 2  # bytes of a number in the KV cache
+
+_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`context` is the most tokens that the model takes, `cache_bytes` what each one costs."""
+
+    context: int
+    cache_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """Of the file at `path`. Raises UsageError where it is not a whole GGUF header."""
+    try:
+        with path.open("rb") as stream:
+            return _header(_values(stream))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path") from error
+    except (struct.error, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise UsageError(
+            f"{path} is no GGUF model, or it is cut off at its beginning",
+            "name another --model, or fetch it anew: magpie pull",
+        ) from error
+
+
+def _values(stream: BinaryIO) -> dict[str, object]:
+    if stream.read(4) != b"GGUF":
+        raise ValueError("the file does not begin with GGUF")
+    _, _, count = _unpack(stream, "IQQ")
+    values = {}
+    for _ in range(int(count)):
+        key = _text(stream)
+        (kind,) = _unpack(stream, "I")
+        values[key] = _value(stream, int(kind))
+    return values
+
+
+def _value(stream: BinaryIO, kind: int) -> object:
+    if kind == _STRING:
+        return _text(stream)
+    if kind != _ARRAY:
+        return _unpack(stream, _FORMATS[kind])[0]
+    inner, count = (int(number) for number in _unpack(stream, "IQ"))
+    if inner in _FORMATS and count > MOST_ITEMS:
+        stream.seek(count * struct.calcsize("<" + _FORMATS[inner]), 1)
+        return None
+    items = [_value(stream, inner) for _ in range(count)]
+    return items if count <= MOST_ITEMS else None
+
+
+def _text(stream: BinaryIO) -> str:
+    (length,) = _unpack(stream, "Q")
+    if length > 64 * 1024 * 1024:
+        raise ValueError("a text without end")
+    return stream.read(int(length)).decode("utf-8", "replace")
+
+
+def _unpack(stream: BinaryIO, layout: str) -> tuple[int | float | bool, ...]:
+    layout = "<" + layout
+    return struct.unpack(layout, stream.read(struct.calcsize(layout)))
+
+
+def _header(values: dict[str, object]) -> Header:
+    """Keys and values of every layer, half a float each; `head_count_kv` may differ by layer."""
+    kind = values["general.architecture"]
+
+    def number(key: str) -> int:
+        return int(values[f"{kind}.{key}"])  # type: ignore[call-overload] # else a TypeError
+
+    layers, heads = number("block_count"), number("attention.head_count")
+    width = number("embedding_length") // heads
+    per_layer = values.get(f"{kind}.attention.head_count_kv", heads)
+    kv_heads = sum(per_layer) if isinstance(per_layer, list) else layers * int(per_layer)  # type: ignore[call-overload] # as above
+    key = values.get(f"{kind}.attention.key_length", width)
+    value = values.get(f"{kind}.attention.value_length", width)
+    cache = kv_heads * (int(key) + int(value)) * HALF  # type: ignore[call-overload] # as above
+    return Header(number("context_length"), cache)
