@@ -80,7 +80,8 @@ class _Run:
         if self.source.lines is not None:
             self.tally.total = self.source.lines * self.settings.samples
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
-        async with open_engine(self.engine, self.settings, prompts, pace) as engine:
+        opened = open_engine(self.engine, self.settings, prompts, pace, say=self.display.note)
+        async with opened as engine:
             told = find_row(self.engine).prompts or prompts.digest()
             identity = self.settings.identity(engine.name, engine.model, told)
             with open_store(

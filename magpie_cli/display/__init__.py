@@ -28,6 +28,10 @@ class Display(Protocol):
 
     interval: float | None
 
+    def note(self, sentence: str) -> None:
+        """What the run does before it begins."""
+        ...
+
     def start(self, sentence: str, facts: dict[str, object]) -> None:
         """The run begins."""
         ...

@@ -21,6 +21,11 @@ class JsonLog:
         self._stream = stream
         self._quiet = quiet
 
+    def note(self, sentence: str) -> None:
+        """`note`."""
+        if not self._quiet:
+            self._event("note", message=sentence)
+
     def start(self, sentence: str, facts: dict[str, object]) -> None:
         """`start`."""
         if not self._quiet:

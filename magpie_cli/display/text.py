@@ -58,6 +58,9 @@ class Quiet:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def note(self, sentence: str) -> None:
+        """Nothing."""
+
     def start(self, sentence: str, facts: dict[str, object]) -> None:
         """Nothing."""
 
@@ -100,6 +103,10 @@ class TextLog(Quiet):
         self._most_failures = FAILURES_SHOWN if keeps_failures else None
         self._failures = 0
         self._silent_until = 0.0
+
+    def note(self, sentence: str) -> None:
+        """A line of its own."""
+        self._write(safe(sentence))
 
     def start(self, sentence: str, facts: dict[str, object]) -> None:  # noqa: ARG002 - for JSON
         """Which engine, why, and how much there is to do."""

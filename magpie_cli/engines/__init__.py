@@ -5,7 +5,7 @@ dialogues come from elsewhere, an Engine), and one row here.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 
@@ -17,6 +17,7 @@ from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
+FEW_CORES = 4
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _OPENAI = "magpie_cli.engines.openai"
@@ -47,6 +48,13 @@ _ROWS = (
             402: "the account has no credits left",
             503: "no node of the network serves this model at the moment",
         },
+    ),
+    EngineRow(
+        "local",
+        "magpie_cli.engines.local",
+        "a model inside this machine, fetched once; no server, no token",
+        package="xllamacpp",
+        concurrency=2 if (os.cpu_count() or 1) <= FEW_CORES else 4,
     ),
     EngineRow(
         "openai",
@@ -105,11 +113,7 @@ def choose_engine(
         return "dria", "DRIA_RPC_TOKEN is set"
     if environment.get("DRIA_API_KEY"):
         return "dria-inference", "DRIA_API_KEY is set"
-    raise UsageError(
-        "no engine is named, and nothing in the environment points to one",
-        "add --engine echo (offline demo), --devnet, --engine ollama, or --base-url URL; "
-        "magpie doctor shows all",
-    )
+    return "local", "no other is named, and no token is set"
 
 
 def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
@@ -120,18 +124,24 @@ def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
 
 
 @asynccontextmanager
-async def open_engine(
+async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     name: str,
     settings: Settings,
     prompts: Prompts,
     pace: Pace,
     table: Mapping[str, EngineRow] = ENGINES,
+    say: Callable[[str], None] = str,
 ) -> AsyncIterator[Engine]:
     """The engine `name`, connected, every request of it behind `pace`.
+
+    `say` hears a sentence about what has to be fetched first.
 
     Raises UsageError for an unknown name or a lacking credential, EngineError where the engine
     itself refuses.
     """
+    prepare = getattr(import_module(find_row(name, table).module), "prepare", None)
+    if prepare:
+        await prepare(settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     async with _connect(name, settings, table) as source:
         if isinstance(source, ChatModel):

@@ -42,6 +42,13 @@ class HttpChatModel:
             return _completion(await self._server.ask("POST", "/chat/completions", body))
         return _completion(await _joined(self._server.stream("/chat/completions", body)))
 
+    async def write(self, prompt: str, sampling: Sampling, stop: Sequence[str]) -> Completion:
+        """What follows `prompt`, by the older API for plain texts. Raises EngineError."""
+        body = self._body(sampling) | {"prompt": prompt, "stop": stop}
+        if not self._streams:
+            return _completion(await self._server.ask("POST", "/completions", body))
+        return _completion(await _joined(self._server.stream("/completions", body)))
+
     def _body(self, sampling: Sampling) -> dict[str, object]:
         options = {
             "temperature": sampling.temperature,
@@ -62,7 +69,7 @@ async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
         async for piece in pieces:
             usage = piece.get("usage") or usage
             for choice in piece.get("choices") or ():
-                texts.append(choice.get("delta", {}).get("content") or "")
+                texts.append(choice.get("text") or choice.get("delta", {}).get("content") or "")
                 finish_reason = choice.get("finish_reason") or finish_reason
     except (AttributeError, TypeError) as error:
         raise Transient("bad_reply", f"a piece of the answer is malformed: {error}") from error
