@@ -1,7 +1,6 @@
-"""`magpie doctor`: each engine, what it is, and whether it is ready or what it lacks."""
+"""Each engine: what it is, and whether it is ready or what it lacks."""
 
 import asyncio
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,18 +39,14 @@ class Checkup:
         return self.lacks is None
 
 
-def doctor(
-    table: Mapping[str, EngineRow] = ENGINES, environment: Mapping[str, str] = os.environ
+async def examine_engines(
+    table: Mapping[str, EngineRow], environment: Mapping[str, str]
 ) -> list[Checkup]:
     """Every engine of the table.
 
     Of servers on this machine it tries whether they listen; those, and those whose key is set, it
     asks for their models.
     """
-    return asyncio.run(_examine(table, environment))
-
-
-async def _examine(table: Mapping[str, EngineRow], environment: Mapping[str, str]) -> list[Checkup]:
     return await asyncio.gather(*(_checkup(row, environment) for row in table.values()))
 
 
@@ -80,7 +75,7 @@ def _may_be_asked(row: EngineRow, environment: Mapping[str, str]) -> bool:
     return here or bool(row.base_url and environment.get(row.credential or "", "").strip())
 
 
-def text(checkups: list[Checkup]) -> str:
+def engines_text(checkups: list[Checkup]) -> str:
     """For a person: a line or two an engine."""
     lines = []
     for checkup in checkups:
