@@ -99,8 +99,8 @@ class EngineRow:
 
     `credential` names an environment variable, `required` whether the engine needs it, `otherwise`
     what to do without. `start` is what to type when nothing answers. `package` must be installed.
-    `prompts` names those of an engine that brings its own. `statuses` are HTTP statuses in the
-    server's own sense; of these, 503 is waited out. `concurrency` is the default.
+    `prompts` names those of an engine that makes whole dialogues, with its own. `statuses` are HTTP
+    statuses in the server's own sense; of these, 503 is waited out. `concurrency` is the default.
     """
 
     name: str

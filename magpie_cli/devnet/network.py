@@ -94,16 +94,17 @@ class Devnet:
         try:
             payload = orjson.loads(await request.read())["value"]["payload"]
             task = orjson.loads(base64.b64decode(payload))
-            picked, task_id = task["pickedNodes"], task["taskId"]
+            task_id = task["taskId"]
+            # One that is gone takes the task with it.
+            nodes = [self._nodes[each] for each in task["pickedNodes"] if each in self._nodes]
         except (ValueError, KeyError, TypeError):
             return web.json_response({"error": "Bad Request"}, status=400)
         if len(payload) > MAX_PAYLOAD:
             return web.json_response({"error": "Payload Too Large"}, status=413)
         # The RPC adds a word of its own, which comes back with the answer.
         task["taskId"] = f"{task_id}--{self._calls.getrandbits(32):08x}"
-        for address in picked:
-            if node := self._nodes.get(address):  # one that is gone takes the task with it
-                node.take(request.headers["x-api-key"], task)
+        for node in nodes:
+            node.take(request.headers["x-api-key"], task)
         return web.json_response({"success": True})
 
     def _publish(self, token: str, answer: str) -> None:

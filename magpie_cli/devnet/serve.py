@@ -4,11 +4,12 @@ import asyncio
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from signal import SIGHUP, SIGINT, SIGTERM, Signals
+from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, Signals, getsignal
 from typing import TYPE_CHECKING
 
 from magpie_cli.devnet import DevnetOptions, check_sdk
 from magpie_cli.engine import ChatModel
+from magpie_cli.errors import UsageError
 from magpie_cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,9 +23,13 @@ OpenWriter = Callable[[str, Settings], AbstractAsyncContextManager[ChatModel]]
 def serve(options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], None]) -> Signals:
     """Run a devnet until a signal comes, which is returned. `say` takes sentences for a person.
 
-    Raises MagpieError where it cannot begin.
+    Raises MagpieError where it cannot begin. A signal that was ignored before stays so.
     """
     check_sdk("magpie devnet")
+    if not options.names:
+        raise UsageError("--models names none", "leave it out, or --models NAME,...")
+    if options.accept == "":
+        raise UsageError("--accept names no token", "leave it out, or --accept TOKEN")
     return asyncio.run(_serve(options, open_writer, say))
 
 
@@ -40,7 +45,8 @@ async def _serve(
         open_devnet(options, model) as devnet,
     ):
         for number in (SIGINT, SIGTERM, SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, stopped, number)
+            if getsignal(number) != SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, _stop, stopped, number)
         say(_welcome(options, model, devnet))
         number = await stopped
         say(_farewell(devnet))
@@ -68,6 +74,6 @@ def _welcome(options: DevnetOptions, writer: ChatModel, devnet: "Devnet") -> str
 def _farewell(devnet: "Devnet") -> str:
     counts = devnet.counts
     return (
-        f"{counts.tasks:,} tasks done: {counts.answers:,} answers sent ({counts.errors:,} of them "
+        f"{counts.tasks:,} tasks begun: {counts.answers:,} answers sent ({counts.errors:,} of them "
         f"errors, {counts.duplicated:,} sent twice), {counts.lost:,} lost"
     )

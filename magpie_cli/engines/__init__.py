@@ -6,7 +6,7 @@ dialogues come from elsewhere, an Engine), and one row here.
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from importlib import import_module
 
 from magpie_cli.converse import ChatEngine
@@ -133,7 +133,8 @@ async def open_engine(
     itself refuses.
     """
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    async with _connect(name, settings, table) as source:
+    row = find_row(name, table)
+    async with import_module(row.module).connect(row, settings) as source:
         if isinstance(source, ChatModel):
             yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
         else:
@@ -143,19 +144,11 @@ async def open_engine(
 @asynccontextmanager
 async def open_chat_model(name: str, settings: Settings) -> AsyncIterator[ChatModel]:
     """The engine `name` for single completions, with no retries. Raises as `open_engine`."""
-    async with _connect(name, settings, ENGINES) as source:
-        if not isinstance(source, ChatModel):
-            raise UsageError(
-                f"the {name} engine makes whole dialogues, and cannot write single answers",
-                "choose another --writer; magpie doctor lists the engines",
-            )
+    row = find_row(name)
+    if row.prompts:
+        raise UsageError(
+            f"the {name} engine makes whole dialogues, and cannot write single answers",
+            "choose another --writer; magpie doctor lists the engines",
+        )
+    async with import_module(row.module).connect(row, settings) as source:
         yield source
-
-
-def _connect(
-    name: str, settings: Settings, table: Mapping[str, EngineRow]
-) -> AbstractAsyncContextManager[ChatModel | Engine]:
-    row = find_row(name, table)
-    opened: AbstractAsyncContextManager[ChatModel | Engine]
-    opened = import_module(row.module).connect(row, settings)
-    return opened
