@@ -22,7 +22,7 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines import ENGINES
-from magpie_cli.engines.openai import SILENCE_TIMEOUT, OpenAIModel, connect
+from magpie_cli.engines.openai import SILENCE_TIMEOUT, HttpChatModel, connect
 from magpie_cli.errors import NotFinished
 from magpie_cli.pace import PacedChatModel
 from magpie_cli.settings import Settings
@@ -43,7 +43,7 @@ ENGINE = ("--engine", DRIA.name, "-j", "1")
 
 def connected(
     server: ChatServer, preset: str = DRIA.name, **settings: Any
-) -> AbstractAsyncContextManager[OpenAIModel]:
+) -> AbstractAsyncContextManager[HttpChatModel]:
     """A model of the preset, as if `server` were its own."""
     row = replace(ENGINES[preset], base_url=server.url)
     return connect(row, Settings("-", **settings), {str(row.credential): KEY})

@@ -10,7 +10,8 @@ import pytest
 from magpie_cli.converse import ChatEngine
 from magpie_cli.engine import Completion, DialogueRequest, Message, Sampling
 from magpie_cli.engines import ENGINES
-from magpie_cli.engines.openai import OpenAIModel, connect
+from magpie_cli.engines.http_chat import HttpChatModel
+from magpie_cli.engines.openai import connect
 from magpie_cli.prompts import own_prompts
 from magpie_cli.records import PersonaPair, Usage
 from magpie_cli.settings import Settings
@@ -29,7 +30,7 @@ def connected(
     preset: str = "openai",
     environment: Mapping[str, str] = NO_KEYS,
     **settings: Any,
-) -> AbstractAsyncContextManager[OpenAIModel]:
+) -> AbstractAsyncContextManager[HttpChatModel]:
     """A model at `url`, as `--engine PRESET --base-url URL` would have it."""
     return connect(ENGINES[preset], Settings("-", base_url=url, **settings), environment)
 

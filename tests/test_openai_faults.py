@@ -19,7 +19,8 @@ from magpie_cli.engine import (
     Throttled,
     Transient,
 )
-from magpie_cli.engines.openai import MAX_REPLY_BYTES, _completion
+from magpie_cli.engines.http_chat import _completion
+from magpie_cli.engines.http_server import MAX_REPLY_BYTES
 from tests.chat_server import (
     ChatServer,
     Fault,

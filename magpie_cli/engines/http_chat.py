@@ -1,0 +1,104 @@
+"""OpenAI's chat completions on any server: https://platform.openai.com/docs/api-reference/chat ."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from magpie_cli.engine import Completion, Message, PairRefused, Sampling, Transient
+from magpie_cli.engines.http_server import HttpServer
+from magpie_cli.records import Usage
+
+_STREAMING: Mapping[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+class HttpChatModel:
+    """A ChatModel of one server and one model name.
+
+    `extra` goes into the body of each request, `max_tokens` is what the server calls the limit of
+    an utterance. `streams` asks for answers in pieces: a server that stops working when we go away
+    does so for these alone, but 150 pieces cost several times the processor time of one body.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts that it is made of
+        self,
+        name: str,
+        model: str,
+        server: HttpServer,
+        extra: Mapping[str, object],
+        *,
+        max_tokens: str = "max_tokens",
+        streams: bool = False,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self._server = server
+        self._extra = extra
+        self._max_tokens = max_tokens
+        self._streams = streams
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """One POST. Raises EngineError."""
+        body = self._body(sampling) | {"messages": messages}
+        if not self._streams:
+            return _completion(await self._server.ask("POST", "/chat/completions", body))
+        return _completion(await _joined(self._server.stream("/chat/completions", body)))
+
+    async def write(self, prompt: str, sampling: Sampling, stop: Sequence[str]) -> Completion:
+        """What follows `prompt`, by the older API for plain texts. Raises EngineError."""
+        body = self._body(sampling) | {"prompt": prompt, "stop": stop}
+        if not self._streams:
+            return _completion(await self._server.ask("POST", "/completions", body))
+        return _completion(await _joined(self._server.stream("/completions", body)))
+
+    def _body(self, sampling: Sampling) -> dict[str, object]:
+        options = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self._max_tokens: sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        streaming = _STREAMING if self._streams else {}
+        return {"model": self.model, **streaming, **self._extra, **given}
+
+
+async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+    """The answer that the pieces make, in the shape of one that comes whole."""
+    texts: list[str] = []
+    finish_reason = usage = None
+    try:
+        async for piece in pieces:
+            usage = piece.get("usage") or usage
+            for choice in piece.get("choices") or ():
+                texts.append(choice.get("text") or choice.get("delta", {}).get("content") or "")
+                finish_reason = choice.get("finish_reason") or finish_reason
+    except (AttributeError, TypeError) as error:
+        raise Transient("bad_reply", f"a piece of the answer is malformed: {error}") from error
+    if finish_reason is None:
+        raise Transient("bad_reply", "the answer breaks off before its end")
+    message = {"content": "".join(texts)}
+    return {"choices": [{"message": message, "finish_reason": finish_reason}], "usage": usage}
+
+
+def _completion(answer: dict[str, Any]) -> Completion:
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
+        finish_reason = choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise Transient("bad_reply", "the answer has no choices[0].message.content") from error
+    if finish_reason == "content_filter":
+        raise PairRefused("content_filter", "the server's content filter stopped the answer")
+    if text is not None and not isinstance(text, str):
+        raise Transient("bad_reply", f"the answer's content is a {type(text).__name__}")
+    if not text or not text.strip():
+        raise Transient("empty_reply", f"an empty answer (finish_reason {finish_reason!r})")
+    return Completion(text.strip(), finish_reason, _usage(answer.get("usage")))
+
+
+def _usage(usage: object) -> Usage:
+    counts = usage if isinstance(usage, dict) else {}
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    return Usage(
+        prompt if isinstance(prompt, int) else None,
+        completion if isinstance(completion, int) else None,
+    )

@@ -1,0 +1,108 @@
+"""A server that answers with JSON, whole or in pieces: one base URL, one key, one session."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from magpie_cli.engine import EngineError, Transient
+from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
+from magpie_cli.engines.http_reply import json_object, read_body, reason
+
+CONNECT_TIMEOUT = 5.0  # seconds
+MAX_REPLY_BYTES = 8 * 1024 * 1024
+SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
+
+# Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
+_DATA, _DONE = b"data: ", b"data: [DONE]"
+
+
+class HttpServer:
+    """One base URL: asks it, and says what went wrong in words that never hold the key."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        key: str | None,
+        statuses: Mapping[int, str],
+    ) -> None:
+        self.base_url = base_url
+        self._statuses = statuses
+        self._session = session
+        self._key = key
+        # Not the session's: aiohttp shows a session's headers to the proxy, unencrypted.
+        self._headers = {"Content-Type": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+
+    async def ask(
+        self, method: str, path: str, body: object = None, seconds: float | None = None
+    ) -> dict[str, Any]:
+        """The JSON object that it answers with. Raises EngineError."""
+        options: dict[str, Any] = {}
+        if seconds:
+            options["timeout"] = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
+        data = orjson.dumps(body) if body else None
+        url = self.base_url + path
+        with self._hidden_key():
+            async with self._answer(method, url, data, options) as response:
+                reply = await read_body(response, MAX_REPLY_BYTES)
+            return self._without_error(json_object(reply, url), url)
+
+    async def stream(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
+        """Each JSON object of an answer that comes in pieces. Raises EngineError."""
+        with self._hidden_key():
+            url = self.base_url + path
+            async with self._answer("POST", url, orjson.dumps(body), {}) as response:
+                while line := await _line(response):
+                    if line.startswith(_DATA) and not line.startswith(_DONE):
+                        piece = json_object(line.removeprefix(_DATA), url)
+                        yield self._without_error(piece, url)
+
+    def _without_error(self, answer: dict[str, Any], url: str) -> dict[str, Any]:
+        if answer.get("error"):  # some servers send their errors with status 200
+            raise error_in_reply(orjson.dumps(answer), url, self._hide, self._statuses)
+        return answer
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: str, data: bytes | None, options: Mapping[str, Any]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A good answer, to be read. Raises EngineError, also where the reading breaks off."""
+        try:
+            async with self._session.request(
+                method, url, data=data, headers=self._headers, allow_redirects=False, **options
+            ) as response:
+                if response.status != 200:
+                    words = server_words(await read_body(response, MAX_REPLY_BYTES), self._hide)
+                    raise classify(response.status, words, response.headers, url, self._statuses)
+                yield response
+        except TimeoutError as error:
+            raise Transient("timeout", f"no answer in time from {url}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient("connection", f"{url}: {reason(error)}") from error
+
+    @contextmanager
+    def _hidden_key(self) -> Iterator[None]:
+        try:
+            yield
+        except EngineError as error:
+            error.message = self._hide(error.message)
+            error.hint = error.hint and self._hide(error.hint)
+            error.args = (error.message,)
+            raise
+
+    def _hide(self, text: str) -> str:
+        """Without the key: some servers quote the one that they refuse."""
+        secret = self._key or ""
+        return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
+
+
+async def _line(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.readline()
+    except ValueError as error:  # longer than aiohttp's buffer
+        raise Transient("bad_reply", f"a piece of the answer is too long: {error}") from error
