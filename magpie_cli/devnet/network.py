@@ -56,9 +56,10 @@ class Devnet:
         for address in gone:
             del self._nodes[address]
             self._workers[address].cancel()
-        await asyncio.gather(
-            *(self._workers.pop(address) for address in gone), return_exceptions=True
-        )
+        workers = [self._workers.pop(address) for address in gone]
+        for end in await asyncio.gather(*workers, return_exceptions=True):
+            if end and not isinstance(end, asyncio.CancelledError):  # a bug, which broke a worker
+                raise end
 
     def application(self) -> web.Application:
         """The RPC."""
@@ -121,7 +122,7 @@ def _listed(results: list[str]) -> web.Response:
 async def open_devnet(options: DevnetOptions, writer: ChatModel) -> AsyncIterator[Devnet]:
     """A network on loopback whose nodes write with `writer`, until the block ends.
 
-    Raises UsageError where the packages it needs are missing, MagpieError where its port is taken.
+    Raises MagpieError where its port is taken.
     """
     devnet = Devnet(options, writer)
     runner = web.AppRunner(devnet.application(), access_log=None, shutdown_timeout=0.1)

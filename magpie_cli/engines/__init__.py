@@ -6,11 +6,12 @@ dialogues come from elsewhere, an Engine), and one row here.
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 
 from magpie_cli.converse import ChatEngine
-from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling
+from magpie_cli.devnet import NO_SDK
+from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling, StatusMeaning
 from magpie_cli.errors import UsageError
 from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
@@ -33,6 +34,7 @@ _ROWS = (
         required=True,
         otherwise="add --devnet, a network inside this process",
         package="dria",
+        absent=NO_SDK,
         prompts="MagPie of dria 0.0.124",
         concurrency=256,
     ),
@@ -43,10 +45,13 @@ _ROWS = (
         base_url="https://inference.dria.co/v1",
         credential="DRIA_API_KEY",
         required=True,
+        # https://docs.dria.co/docs/api/chat-completions ; 2048 is its own default, said aloud.
         statuses={
-            402: "the account has no credits left",
-            503: "no node of the network serves this model at the moment",
+            402: StatusMeaning("the account has no credits left"),
+            503: StatusMeaning("no node of the network serves this model at the moment", wait=True),
         },
+        body={"max_tokens": 2048},
+        timeout_field="timeout_secs",
     ),
     EngineRow(
         "openai",
@@ -90,6 +95,11 @@ def choose_engine(
     """The engine's name and why it is this one. Raises UsageError where there is none."""
     if settings.engine and not settings.devnet:
         return find_row(settings.engine).name, "as named"
+    if settings.rpc_url and settings.base_url and not settings.devnet:
+        raise UsageError(
+            "--rpc-url is for the dria engine, and --base-url for another",
+            "leave out one of them, or name the --engine",
+        )
     if settings.devnet:
         if settings.engine not in (None, "dria"):
             raise UsageError(
@@ -119,6 +129,11 @@ def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
     return table[name]
 
 
+def prompts_name(row: EngineRow, prompts: Prompts) -> str:
+    """What the speakers of an engine are told, by a name that changes when the prompts do."""
+    return row.prompts or prompts.digest()
+
+
 @asynccontextmanager
 async def open_engine(
     name: str,
@@ -134,7 +149,9 @@ async def open_engine(
     """
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     row = find_row(name, table)
-    async with import_module(row.module).connect(row, settings) as source:
+    async with AsyncExitStack() as stack:
+        connect = import_module(row.module).connect
+        source = await pace.attempt(lambda: stack.enter_async_context(connect(row, settings)))
         if isinstance(source, ChatModel):
             yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
         else:

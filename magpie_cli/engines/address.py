@@ -59,7 +59,7 @@ def check_key(variable: str, key: str, url: str) -> None:
     if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise UsageError(
             f"{url} is not encrypted, and {variable} is set",
-            f"use https://, or unset {variable}",
+            "use https://, or a server on this machine",
         )
 
 

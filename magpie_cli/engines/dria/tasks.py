@@ -26,11 +26,12 @@ DATASET = "magpie"  # any name; the SDK's own way to publish fails without one
 LISTING_SECONDS = 5.0  # between two looks at who is there
 SOONEST_POLL = 0.1  # seconds, as below; after answers came
 LATEST_POLL = 1.0  # after none came, again and again
-FORGET_AFTER = 120.0  # a dialogue that nobody waits for, at least: longer than any backoff
+LONGEST_PAUSE = 120.0  # that the RPC may ask for
+FORGET_AFTER = 300.0  # a dialogue that nobody waits for, at least: longer than any pause of a pace
 ANSWERS_IN_A_ROW = 8  # that are opened before the event loop gets its turn
 
 
-_Outcome = asyncio.Future[Answer | BaseException]
+_Waiting = asyncio.Future[Answer | BaseException]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +42,7 @@ class _Asked:
     tasks: list[str] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     answer: Answer | None = None
-    waiting: _Outcome | None = None
+    waiting: _Waiting | None = None
     forget_at: float = math.inf  # while somebody asks
 
 
@@ -87,8 +88,11 @@ class Tasks:
 
     def start(self) -> None:
         """Look for nodes and answers from now on."""
-        for loop in (self._watch_nodes(), self._poll()):
-            self._background.append(task := asyncio.create_task(loop))
+        self._background = [
+            asyncio.create_task(self._watch_nodes()),
+            asyncio.create_task(self._poll()),
+        ]
+        for task in self._background:
             task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
@@ -102,7 +106,7 @@ class Tasks:
     ) -> Answer:
         """The answer of `number` utterances for the dialogue of that id: one more attempt at it.
 
-        Raises EngineError.
+        Raises EngineError; and whatever broke the search for answers, which would be a bug.
         """
         asked = self._asked.setdefault(dialogue, _Asked(number))
         asked.forget_at = math.inf
@@ -119,31 +123,33 @@ class Tasks:
         return answer
 
     async def _attempt(self, asked: _Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
-        if self._over:
-            raise self._over
         node = await self._nodes.take(model, asked.tried)
-        failed = False
+        worked = None
         try:
-            if asked.answer:  # it came late, while all nodes were busy
+            if self._over:  # while all nodes were busy, as below
+                raise self._over
+            if asked.answer:
                 return asked.answer
             asked.waiting = asyncio.get_running_loop().create_future()
             await self._publish(asked, node, model, workflow)
-            outcome = await self._outcome(asked.waiting, node)
-            failed = isinstance(outcome, Transient)
+            came = await self._wait(asked.waiting, node)
+            if isinstance(came, Answer | Transient):
+                worked = isinstance(came, Answer)
         finally:
-            self._nodes.give_back(node, failed=failed)
-        if failed:
+            self._nodes.give_back(node, worked=worked)
+        if worked is False:
             asked.tried.add(node.address)
-        if isinstance(outcome, Answer):
-            return outcome
-        raise outcome
+        if isinstance(came, Answer):
+            return came
+        raise came
 
-    async def _outcome(self, waiting: _Outcome, node: Node) -> Answer | BaseException:
+    async def _wait(self, waiting: _Waiting, node: Node) -> Answer | BaseException:
+        """What came of it in the time that a task has."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await waiting
         except TimeoutError:
-            if self._rpc.is_out:
+            if self._rpc.hands_out_no_answers:
                 return Throttled("rpc_down", "the Dria RPC is down: no answers come")
             return Transient("timeout", self._overdue(node))
 
@@ -191,16 +197,20 @@ class Tasks:
             self._tasks.pop(task, None)
 
     async def _watch_nodes(self) -> None:
+        delay = self._listing
         while True:
-            await asyncio.sleep(self._listing)
+            await asyncio.sleep(delay)
+            delay = self._listing
             try:
                 self._nodes.refresh(await self._rpc.heartbeats())
             except EngineRefused as error:
                 self._refuse(error)
-            except EngineError:
-                continue
-            for asked in [*self._asked.values()]:
-                self._give_up_on_the_gone(asked)
+            except EngineError as error:
+                self._nodes.not_listed(error)
+                delay = max(delay, _pause(error))
+            else:
+                for asked in [*self._asked.values()]:
+                    self._give_up_on_the_gone(asked)
             for dialogue, asked in [*self._asked.items()]:
                 if asked.forget_at < _now():
                     self._forget(dialogue)
@@ -224,8 +234,8 @@ class Tasks:
                 answers = await self._rpc.answers()
             except EngineRefused as error:
                 self._refuse(error)
-            except EngineError:
-                continue
+            except EngineError as error:
+                delay = max(delay, _pause(error))
             else:
                 if answers:
                     delay = SOONEST_POLL
@@ -247,18 +257,19 @@ class Tasks:
             self._strangers += not sealed.task_id.startswith(self._run)
             return
         asked, node = task.asked, task.node.address
-        outcome = open_answer(self._sdk, sealed, task.private_key, node, asked.number)
-        if isinstance(outcome, Answer):
-            asked.answer = asked.answer or outcome
-            _settle(asked, outcome)
-        elif outcome and asked.tasks[-1] == task.id:  # of an earlier attempt it is no news
-            _settle(asked, outcome)
+        opened = open_answer(self._sdk, sealed, task.private_key, node, asked.number)
+        if isinstance(opened, Answer):
+            asked.answer = asked.answer or opened
+            _settle(asked, opened)
+        elif opened and asked.tasks[-1] == task.id:  # of an earlier attempt it is no news
+            _settle(asked, opened)
 
     def _refuse(self, error: BaseException) -> None:
         """Nothing will come any more: not for those that wait, nor for those to come."""
         self._over = error
         for asked in self._asked.values():
             _settle(asked, error)
+        self._nodes.wake_all()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A loop that breaks is a bug, which whoever waits must meet."""
@@ -266,9 +277,15 @@ class Tasks:
             self._refuse(error)
 
 
-def _settle(asked: _Asked, outcome: Answer | BaseException) -> None:
+def _settle(asked: _Asked, came: Answer | BaseException) -> None:
     if asked.waiting and not asked.waiting.done():
-        asked.waiting.set_result(outcome)
+        asked.waiting.set_result(came)
+
+
+def _pause(error: EngineError) -> float:
+    """Seconds that the RPC asks for."""
+    asked = error.retry_after if isinstance(error, Throttled) else None
+    return min(LONGEST_PAUSE, asked or 0.0)
 
 
 def _now() -> float:
