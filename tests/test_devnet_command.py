@@ -130,11 +130,11 @@ def test_it_says_where_it_is_and_what_to_type(tmp_path: Path) -> None:
     assert "".join(running.welcome) == (
         f"a Dria network of 3 nodes at {running.url}, for this machine alone\n"
         f"serving {MODEL}, llama3.2:1b; all words by echo, model echo\n"
-        "try: DRIA_RPC_TOKEN='it'\"'\"'s me' magpie generate personas.example.jsonl -o out.jsonl "
+        "try: DRIA_RPC_TOKEN='it'\"'\"'s me' magpie generate personas.example.jsonl -o devnet.jsonl "
         f"--engine dria --rpc-url {running.url} --model {MODEL}\n"
         "Ctrl-C ends it\n"
     )
-    assert [row["model"] for row in rows_of(tmp_path / "out.jsonl")] == ["echo"] * 12
+    assert [row["model"] for row in rows_of(tmp_path / "devnet.jsonl")] == ["echo"] * 12
     assert said == "12 tasks begun: 12 answers sent (0 of them errors, 0 sent twice), 0 lost\n"
     assert printed == b""
 

@@ -15,6 +15,7 @@ from tests.devnets import RunningDevnet, running_devnet
 from tests.processes import (
     MAGPIE,
     PATIENCE,
+    end,
     killed_at,
     started,
     wait_for_row,
@@ -265,3 +266,21 @@ def test_a_wait_without_end_is_refused(magpie: Magpie, pairs: Pairs) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "--timeout" in done.stderr
+
+
+def test_a_network_that_dies_in_mid_run_is_noticed(
+    tmp_path: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before --timeout it says that the RPC is down; then it ends with 75, no pair failed."""
+    monkeypatch.setattr("tests.processes.clean_environment", with_token)
+    pairs(8)
+    with running_devnet(DevnetOptions(port=0, latency=60)) as devnet:
+        command = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+        with started(tmp_path, *command, "--give-up-after", "3") as process:
+            wait_until(lambda: devnet.tasks == 8, "all tasks are sent")
+            devnet.close()
+            wait_for_words(process, "waiting: the Dria RPC is down")
+            code, said = end(process)
+    assert code == 75
+    assert "given up after 3 s" in said
+    assert not (tmp_path / "out.failures.jsonl").exists()

@@ -31,5 +31,6 @@ def check_sdk(what: str) -> None:
     if find_spec("dria") is None:
         raise UsageError(
             f"{what} needs the Dria SDK, which is not installed: {NO_SDK}",
-            "use Python 3.11; or --engine dria-inference, the Dria Network's API of today",
+            "use Python 3.11; or --engine dria-inference, the Dria Network's API of today, or "
+            "--engine echo, for a first look",
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from magpie_cli.devnet import DevnetOptions, check_sdk
 from magpie_cli.engine import ChatModel
-from magpie_cli.errors import UsageError
+from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ def serve(options: DevnetOptions, open_writer: OpenWriter, say: Callable[[str], 
         raise UsageError("--models names none", "leave it out, or --models NAME,...")
     if options.accept == "":
         raise UsageError("--accept names no token", "leave it out, or --accept TOKEN")
-    return asyncio.run(_serve(options, open_writer, say))
+    try:
+        return asyncio.run(_serve(options, open_writer, say))
+    except MagpieError as error:
+        error.hint = error.hint and _in_own_flags(error.hint)
+        raise
 
 
 async def _serve(
@@ -53,6 +57,13 @@ async def _serve(
     return number
 
 
+def _in_own_flags(hint: str) -> str:
+    """What an engine says of generate's flags, in those of devnet."""
+    for theirs, ours in (("--base-url", "--writer-url"), ("--model", "--writer-model")):
+        hint = hint.replace(theirs, ours)
+    return hint.replace("--engine", "--writer")
+
+
 def _stop(stopped: asyncio.Future[Signals], number: Signals) -> None:
     if not stopped.done():
         stopped.set_result(number)
@@ -60,15 +71,28 @@ def _stop(stopped: asyncio.Future[Signals], number: Signals) -> None:
 
 def _welcome(options: DevnetOptions, writer: ChatModel, devnet: "Devnet") -> str:
     token = options.accept or TOKEN
+    timeout = " --timeout 10" if options.lost_rate else ""  # or it takes 10 minutes to notice
     names = options.names
     model = "" if len(names) == 1 else f" --model {shlex.quote(names[0])}"
     return (
         f"a Dria network of {len(devnet):,} nodes at {devnet.url}, for this machine alone\n"
-        f"serving {', '.join(names)}; all words by {writer.name}, model {writer.model}\n"
+        f"serving {', '.join(names)}; all words by {writer.name}, model {writer.model}"
+        f"{_faults(options)}\n"
         f"try: DRIA_RPC_TOKEN={shlex.quote(token)} magpie generate personas.example.jsonl "
-        f"-o out.jsonl --engine dria --rpc-url {devnet.url}{model}\n"
+        f"-o devnet.jsonl --engine dria --rpc-url {devnet.url}{model}{timeout}\n"
         "Ctrl-C ends it"
     )
+
+
+def _faults(options: DevnetOptions) -> str:
+    rates = {
+        "errors": options.error_rate,
+        "lost": options.lost_rate,
+        "duplicated": options.duplicate_rate,
+        "RPC errors": options.rpc_error_rate,
+    }
+    faults = ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate)
+    return f"; faults: {faults}" if faults else ""
 
 
 def _farewell(devnet: "Devnet") -> str:

@@ -29,7 +29,7 @@ _ROWS = (
     EngineRow(
         "dria",
         "magpie_cli.engines.dria",
-        "the Dria Network of the dria SDK, one task a dialogue; or one of your own",
+        "the Dria Network of the dria SDK (which seems to have ended in 2025), or one of your own",
         credential="DRIA_RPC_TOKEN",
         required=True,
         otherwise="add --devnet, a network inside this process",

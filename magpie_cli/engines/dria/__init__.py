@@ -4,7 +4,8 @@ sdk.py        what is used of the package dria, and the quarantine it is kept in
 rpc.py        the network's three calls
 nodes.py      who is there, and who takes the next task
 workflow.py   a pair -> the workflow that a node executes
-tasks.py      publish, match, ask again
+asked.py      a dialogue that is asked for, and its tasks
+tasks.py      send them, match them with their answers, ask again
 answers.py    the signed and encrypted answer of a node
 """
 
@@ -33,6 +34,10 @@ from magpie_cli.records import NO_TOKENS, Dialogue, Usage
 from magpie_cli.settings import Settings
 
 NAMES_SHOWN = 5
+_ENDED = (
+    " (by all that is public, this network ended in 2025: --engine dria-inference asks today's, "
+    "--devnet makes one of its own)"
+)
 _LIMITS = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
 
 
@@ -62,10 +67,12 @@ async def connect(
             writes = writer.model
         else:
             token = _find_token(row, environment)
-            url = checked_url(settings.rpc_url or sdk.address(token), "--rpc-url", "")
+            url = settings.rpc_url or sdk.address(token)
+            url = checked_url(url, "--rpc-url", "http://localhost:8006")
             check_key(row.credential or "", token, url)
         session = await stack.enter_async_context(open_session(url, _LIMITS))
-        rpc, nodes = Rpc(session, url, token), Nodes(sdk)
+        theirs = not settings.devnet and url == sdk.address(token)
+        rpc, nodes = Rpc(session, url, token), Nodes(sdk, _ENDED if theirs else "")
         model = await _choose_model(rpc, nodes, settings.model, sdk)
         tasks = Tasks(sdk, rpc, nodes, token, timeout=settings.timeout)
         tasks.start()
@@ -110,10 +117,12 @@ def _refuse_what_no_node_does(settings: Settings) -> None:
         "--top-p": settings.top_p,
         "--seed": settings.seed,
     }
-    for flag, value in given.items():
-        if value is not None:
-            what = "it has --rpc-url" if flag == "--base-url" else "its nodes take none"
-            raise UsageError(f"the dria engine has no {flag}: {what}", f"leave out {flag}")
+    flags = " and ".join(flag for flag, value in given.items() if value is not None)
+    if flags:
+        raise UsageError(
+            f"the dria engine has no {flags}: its nodes take none, and its address is --rpc-url",
+            f"leave out {flags}",
+        )
 
 
 def _find_token(row: EngineRow, environment: Mapping[str, str]) -> str:
@@ -121,7 +130,7 @@ def _find_token(row: EngineRow, environment: Mapping[str, str]) -> str:
     if not token:
         raise UsageError(
             f"the {row.name} engine needs a token, and {row.credential} is not set",
-            f"export {row.credential}=..., or {row.otherwise}",
+            f"export {row.credential}=... (a devnet takes any word), or {row.otherwise}",
         )
     return token
 
@@ -146,7 +155,8 @@ async def _choose_model(rpc: Rpc, nodes: Nodes, asked: str | None, sdk: Sdk) -> 
         raise
     except EngineError as error:
         if asked is None:  # each try of the caller's begins anew: all that helps is patience
-            raise Throttled("rpc_down", f"the Dria RPC is down: {error.message}") from error
+            message = f"the Dria RPC is down: {error.message}{nodes.remark}"
+            raise Throttled("rpc_down", message) from error
         nodes.not_listed(error)
     if asked is not None:
         return asked

@@ -52,6 +52,7 @@ class Nodes:
     """
 
     sdk: Sdk
+    remark: str = ""  # about a network that has nobody to offer
     _nodes: dict[str, Node] = field(default_factory=dict)
     _read: dict[str, list[Node]] = field(default_factory=dict)
     _trouble: str | None = None
@@ -146,10 +147,12 @@ class Nodes:
         served = self.served()
         what = f"no node serves {model}" if model else "no node serves a model of the Dria SDK's"
         if self._trouble:
-            return Throttled("rpc_down", f"{what}: who is there cannot be asked: {self._trouble}")
+            asked = f"who is there cannot be asked: {self._trouble}"
+            return Throttled("rpc_down", f"{what}: {asked}{self.remark}")
         if not served:
             many = f"{len(self._nodes):,} nodes, all of them busy" if self._nodes else "no nodes"
-            return Throttled("no_nodes", f"{what}: the network has {many} at the moment")
+            text = f"{what}: the network has {many} at the moment{self.remark}"
+            return Throttled("no_nodes", text)
         names = shown((f"{name} ({number:,})" for name, number in served.items()), MODELS_SHOWN)
         return Throttled("no_nodes", f"{what}; the network serves {names}")
 

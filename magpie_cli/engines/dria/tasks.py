@@ -5,20 +5,17 @@ up still counts, until the dialogue has one. A second one is passed over.
 """
 
 import asyncio
-import base64
 import hashlib
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
-
 from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
 from magpie_cli.engines.dria.answers import Answer, open_answer, read_answer
-from magpie_cli.engines.dria.nodes import Node, Nodes
+from magpie_cli.engines.dria.asked import Asked, Task
+from magpie_cli.engines.dria.nodes import Nodes
 from magpie_cli.engines.dria.rpc import Rpc
 from magpie_cli.engines.dria.sdk import Sdk
 
@@ -29,31 +26,6 @@ LATEST_POLL = 1.0  # after none came, again and again
 LONGEST_PAUSE = 120.0  # that the RPC may ask for
 FORGET_AFTER = 300.0  # a dialogue that nobody waits for, at least: longer than any pause of a pace
 ANSWERS_IN_A_ROW = 8  # that are opened before the event loop gets its turn
-
-
-_Waiting = asyncio.Future[Answer | BaseException]
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """A dialogue of so many utterances: its tasks, the nodes that have tried, its answer."""
-
-    number: int
-    tasks: list[str] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
-    answer: Answer | None = None
-    waiting: _Waiting | None = None
-    forget_at: float = math.inf  # while somebody asks
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """One attempt. `private_key` opens the answer of `node`."""
-
-    id: str
-    asked: _Asked
-    node: Node
-    private_key: str
 
 
 class Tasks:
@@ -79,8 +51,8 @@ class Tasks:
         self._listing = listing
         self._dataset = hashlib.sha256(f"{token}{DATASET}".encode()).hexdigest()
         self._run = secrets.token_hex(4)  # how the ids of all our tasks begin
-        self._asked: dict[str, _Asked] = {}
-        self._tasks: dict[str, _Task] = {}
+        self._asked: dict[str, Asked] = {}
+        self._tasks: dict[str, Asked] = {}
         self._strangers = 0
         self._work = asyncio.Event()
         self._over: BaseException | None = None
@@ -108,7 +80,7 @@ class Tasks:
 
         Raises EngineError; and whatever broke the search for answers, which would be a bug.
         """
-        asked = self._asked.setdefault(dialogue, _Asked(number))
+        asked = self._asked.setdefault(dialogue, Asked(number))
         asked.forget_at = math.inf
         try:
             answer = asked.answer or await self._attempt(asked, model, workflow)
@@ -117,75 +89,85 @@ class Tasks:
                 raise
             answer = asked.answer  # it came although its task seemed not to get through
         finally:
-            asked.waiting = None
             asked.forget_at = _now() + max(FORGET_AFTER, self._timeout)
         self._forget(dialogue)
         return answer
 
-    async def _attempt(self, asked: _Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
-        node = await self._nodes.take(model, asked.tried)
-        worked = None
+    async def _attempt(self, asked: Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
+        if self._over:
+            raise self._over
+        # After an outage the task may still be worked at: it is not sent again in its time.
+        task = asked.pending or await self._begin(asked, model, workflow)
         try:
-            if self._over:  # while all nodes were busy, as below
-                raise self._over
-            if asked.answer:
-                return asked.answer
-            asked.waiting = asyncio.get_running_loop().create_future()
-            await self._publish(asked, node, model, workflow)
-            came = await self._wait(asked.waiting, node)
-            if isinstance(came, Answer | Transient):
-                worked = isinstance(came, Answer)
-        finally:
-            self._nodes.give_back(node, worked=worked)
-        if worked is False:
-            asked.tried.add(node.address)
-        if isinstance(came, Answer):
-            return came
-        raise came
-
-    async def _wait(self, waiting: _Waiting, node: Node) -> Answer | BaseException:
-        """What came of it in the time that a task has."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await waiting
+            async with asyncio.timeout_at(task.overdue_at):
+                await asked.news.wait()
         except TimeoutError:
-            if self._rpc.hands_out_no_answers:
-                return Throttled("rpc_down", "the Dria RPC is down: no answers come")
-            return Transient("timeout", self._overdue(node))
+            outage = self._rpc.hands_out_no_answers
+            asked.failure = _no_answers() if outage else Transient("timeout", self._overdue(task))
+        asked.news.clear()
+        if asked.answer:
+            return asked.answer
+        failure = asked.failure or self._over or _no_answers()
+        if not isinstance(failure, Throttled):
+            self._end(asked, worked=False if isinstance(failure, Transient) else None)
+        raise failure
 
-    async def _publish(
-        self, asked: _Asked, node: Node, model: str, workflow: Mapping[str, Any]
-    ) -> None:
+    async def _begin(self, asked: Asked, model: str, workflow: Mapping[str, Any]) -> Task:
+        """Send a task to the node that takes the next one."""
+        node = await self._nodes.take(model, asked.tried)
         keys = self._sdk.new_keys()
-        task = _Task(self._run + secrets.token_hex(12), asked, node, keys.private)
-        fields = self._sdk.task(
-            {
-                "taskId": task.id,
-                "input": {"workflow": workflow, "model": [model]},
-                "pickedNodes": [node.address],
-                "nodePeerIds": [node.peer_id],
-                "deadline": (datetime.now(UTC) + timedelta(seconds=self._timeout)).isoformat(),
-                "datasetId": self._dataset,
-                "publicKey": keys.public.removeprefix("0x"),
-                "privateKey": keys.private,
-            }
-        )
-        payload = base64.b64encode(orjson.dumps(fields)).decode()
-        if len(payload) > self._sdk.largest_payload:
+        overdue_at = _now() + self._timeout
+        task = Task(self._run + secrets.token_hex(12), node, keys.private, overdue_at)
+        # Known before it is sent: its answer may be faster than the reply to the POST.
+        asked.pending = asked.tasks[task.id] = task
+        self._tasks[task.id] = asked
+        asked.news.clear()
+        sent = False
+        try:
+            await self._send(task, keys.public, model, workflow)
+            sent = True
+        finally:
+            if not sent:
+                self._end(asked, worked=None)
+        return task
+
+    async def _send(
+        self, task: Task, public_key: str, model: str, workflow: Mapping[str, Any]
+    ) -> None:
+        if self._over:  # while all nodes were busy
+            raise self._over
+        fields = {
+            "taskId": task.id,
+            "input": {"workflow": workflow, "model": [model]},
+            "pickedNodes": [task.node.address],
+            "nodePeerIds": [task.node.peer_id],
+            "deadline": (datetime.now(UTC) + timedelta(seconds=self._timeout)).isoformat(),
+            "datasetId": self._dataset,
+            "publicKey": public_key.removeprefix("0x"),
+            "privateKey": task.private_key,
+        }
+        payload = self._sdk.payload(fields)
+        most = self._sdk.largest_payload
+        if len(payload) > most:
             raise PairRefused(
                 "payload_too_large",
-                f"a task of {len(payload):,} bytes, and the network takes "
-                f"{self._sdk.largest_payload:,}: the personas are too long",
+                f"a task of {len(payload):,} bytes, and the network takes {most:,}: "
+                "the personas are too long",
             )
-        # Before it is sent: its answer may be faster than the reply to the POST.
-        self._tasks[task.id] = task
-        asked.tasks.append(task.id)
         self._work.set()
         await self._rpc.publish(payload)
 
-    def _overdue(self, node: Node) -> str:
+    def _end(self, asked: Asked, *, worked: bool | None) -> None:
+        """The pending task is over; None where nothing can be said of its node."""
+        if asked.pending:
+            self._nodes.give_back(asked.pending.node, worked=worked)
+            if worked is False:
+                asked.tried.add(asked.pending.node.address)
+            asked.pending = None
+
+    def _overdue(self, task: Task) -> str:
         message = (
-            f"no answer from node {node.address} within {self._timeout:g} s "
+            f"no answer from node {task.node.address} within {self._timeout:g} s "
             "(--timeout SECONDS waits longer)"
         )
         if self._strangers:
@@ -193,7 +175,9 @@ class Tasks:
         return message
 
     def _forget(self, dialogue: str) -> None:
-        for task in self._asked.pop(dialogue).tasks:
+        asked = self._asked.pop(dialogue)
+        self._end(asked, worked=True if asked.answer else None)
+        for task in asked.tasks:
             self._tasks.pop(task, None)
 
     async def _watch_nodes(self) -> None:
@@ -215,11 +199,10 @@ class Tasks:
                 if asked.forget_at < _now():
                     self._forget(dialogue)
 
-    def _give_up_on_the_gone(self, asked: _Asked) -> None:
-        task = self._tasks.get(asked.tasks[-1]) if asked.tasks else None
-        if task and task.node.is_gone:
-            message = f"node {task.node.address} has left the network"
-            _settle(asked, Transient("node_gone", message))
+    def _give_up_on_the_gone(self, asked: Asked) -> None:
+        if asked.pending and asked.pending.node.is_gone:
+            message = f"node {asked.pending.node.address} has left the network"
+            asked.tell(Transient("node_gone", message))
 
     async def _poll(self) -> None:
         delay = SOONEST_POLL
@@ -236,6 +219,9 @@ class Tasks:
                 self._refuse(error)
             except EngineError as error:
                 delay = max(delay, _pause(error))
+                if self._rpc.hands_out_no_answers:
+                    for asked in self._asked.values():
+                        asked.tell(Throttled(error.kind, error.message))
             else:
                 if answers:
                     delay = SOONEST_POLL
@@ -252,23 +238,23 @@ class Tasks:
         sealed = read_answer(answer)
         if sealed is None:
             return
-        task = self._tasks.get(sealed.task_id)
-        if task is None:
+        asked = self._tasks.get(sealed.task_id)
+        if asked is None:
             self._strangers += not sealed.task_id.startswith(self._run)
             return
-        asked, node = task.asked, task.node.address
-        opened = open_answer(self._sdk, sealed, task.private_key, node, asked.number)
+        task = asked.tasks[sealed.task_id]
+        opened = open_answer(self._sdk, sealed, task.private_key, task.node.address, asked.number)
         if isinstance(opened, Answer):
             asked.answer = asked.answer or opened
-            _settle(asked, opened)
-        elif opened and asked.tasks[-1] == task.id:  # of an earlier attempt it is no news
-            _settle(asked, opened)
+            asked.tell()
+        elif opened and task is asked.pending:  # of an earlier attempt it is no news
+            asked.tell(opened)
 
     def _refuse(self, error: BaseException) -> None:
         """Nothing will come any more: not for those that wait, nor for those to come."""
         self._over = error
         for asked in self._asked.values():
-            _settle(asked, error)
+            asked.tell(error)
         self._nodes.wake_all()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -277,9 +263,8 @@ class Tasks:
             self._refuse(error)
 
 
-def _settle(asked: _Asked, came: Answer | BaseException) -> None:
-    if asked.waiting and not asked.waiting.done():
-        asked.waiting.set_result(came)
+def _no_answers() -> Throttled:
+    return Throttled("rpc_down", "the Dria RPC is down: no answers come")
 
 
 def _pause(error: EngineError) -> float:
