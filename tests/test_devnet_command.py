@@ -130,8 +130,8 @@ def test_it_says_where_it_is_and_what_to_type(tmp_path: Path) -> None:
     assert "".join(running.welcome) == (
         f"a Dria network of 3 nodes at {running.url}, for this machine alone\n"
         f"serving {MODEL}, llama3.2:1b; all words by echo, model echo\n"
-        "try: DRIA_RPC_TOKEN='it'\"'\"'s me' magpie generate personas.example.jsonl -o devnet.jsonl "
-        f"--engine dria --rpc-url {running.url} --model {MODEL}\n"
+        "try: DRIA_RPC_TOKEN='it'\"'\"'s me' magpie generate personas.example.jsonl "
+        f"-o devnet.jsonl --engine dria --rpc-url {running.url} --model {MODEL}\n"
         "Ctrl-C ends it\n"
     )
     assert [row["model"] for row in rows_of(tmp_path / "devnet.jsonl")] == ["echo"] * 12
