@@ -12,7 +12,7 @@ EngineError
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError
 from magpie_cli.records import Dialogue, PersonaPair, Usage
@@ -93,14 +93,23 @@ class DialogueRequest:
     on_utterance: Callable[[str, Usage], None] = ignore_utterance
 
 
+class StatusMeaning(NamedTuple):
+    """What an HTTP status means on one server; whether it is to be waited out."""
+
+    words: str
+    wait: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRow:
     """What `magpie doctor` says of an engine, and the module that opens it.
 
     `credential` names an environment variable, `required` whether the engine needs it, `otherwise`
-    what to do without. `start` is what to type when nothing answers. `package` must be installed.
-    `prompts` names those of an engine that brings its own. `statuses` are HTTP statuses in the
-    server's own sense; of these, 503 is waited out. `concurrency` is the default.
+    what to do without. `start` is what to type when nothing answers. `package` must be installed,
+    `absent` says why it may not be. `prompts` names those of an engine that makes whole dialogues,
+    with its own. `statuses` are HTTP statuses in the server's own sense. `body` goes into each
+    request; `timeout_field` of it is how long the server may take, and be silent. `concurrency` is
+    the default.
     """
 
     name: str
@@ -112,8 +121,11 @@ class EngineRow:
     start: str | None = None
     otherwise: str | None = None
     package: str | None = None
+    absent: str | None = None
     prompts: str | None = None
-    statuses: Mapping[int, str] = field(default_factory=dict)
+    statuses: Mapping[int, StatusMeaning] = field(default_factory=dict)
+    body: Mapping[str, object] = field(default_factory=dict)
+    timeout_field: str | None = None
     concurrency: int = 8
 
 

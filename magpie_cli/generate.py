@@ -6,7 +6,7 @@ from signal import SIGPIPE, Signals
 
 from magpie_cli.display import Display, open_display, ticking
 from magpie_cli.engine import DialogueRequest, Engine, EngineError
-from magpie_cli.engines import choose_engine, find_row, open_engine
+from magpie_cli.engines import choose_engine, find_row, open_engine, prompts_name
 from magpie_cli.errors import MagpieError, OutputClosed
 from magpie_cli.feed import Feed, FileFeed, PipeFeed
 from magpie_cli.lines import input_name, no_pairs
@@ -82,7 +82,7 @@ class _Run:
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
         opened = open_engine(self.engine, self.settings, prompts, pace, say=self.display.note)
         async with opened as engine:
-            told = find_row(self.engine).prompts or prompts.digest()
+            told = prompts_name(find_row(self.engine), prompts)
             identity = self.settings.identity(engine.name, engine.model, told)
             with open_store(
                 self.settings.output,

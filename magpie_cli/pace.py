@@ -6,7 +6,6 @@ server is throttling, and then what it asks for in Retry-After is never undercut
 """
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -74,11 +73,13 @@ class Pace:
         NotFinished when the server asks for more patience than a run has.
         """
         failed = refused = 0
-        deadline = math.inf
+        waited = 0.0
         while True:
+            began = self._clock()
             try:
                 return await request()
             except Transient as error:
+                refused, waited = 0, 0.0
                 failed += 1
                 error.attempts = failed
                 if failed == ATTEMPTS:
@@ -89,16 +90,18 @@ class Pace:
                 raise
             except Throttled as error:
                 refused += 1
-                deadline = min(deadline, self._clock() + self._patience)
-                delay = self._delay(error, refused)
-                left = deadline - self._clock()
+                # A try that was long in coming to a refusal did more than to be refused.
+                waited += min(self._clock() - began, BACKOFF_CAP)
+                left = self._patience - waited
+                delay = min(self._delay(error, refused), left)
                 if left <= 0 or (error.retry_after or 0.0) > left:
                     raise NotFinished(
                         f"{error.message}: given up after {_duration(self._patience)}",
                         "run the same command again later (what is done stays done), or wait "
                         "longer with --give-up-after",
                     ) from error
-                await self._wait(error, min(delay, left))
+                waited += delay
+                await self._wait(error, delay)
 
     async def _wait(self, error: EngineError, delay: float) -> None:
         self._on_retry(error, delay)

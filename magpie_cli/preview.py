@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from magpie_cli.engine import DialogueRequest, Message
-from magpie_cli.engines import choose_engine, find_row
+from magpie_cli.engines import choose_engine, find_row, prompts_name
 from magpie_cli.ids import IdSet
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import Views, own_prompts
@@ -105,5 +105,5 @@ def _refuse_foreign(settings: Settings, engine: str) -> None:
     paths = OutputPaths.of(settings.output, settings.failures)
     manifest = Manifest.read(paths.manifest)
     model = settings.model or (manifest and manifest.identity["model"]) or ""
-    told = find_row(engine).prompts or own_prompts().digest()
+    told = prompts_name(find_row(engine), own_prompts())
     refuse_foreign(paths, settings.identity(engine, model, told))

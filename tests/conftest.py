@@ -21,7 +21,10 @@ PAIR = {"instructor_persona": "A curious scientist", "responding_persona": "A ca
 NO_SDK = find_spec("dria") is None  # it does not install on Python 3.12 and later
 needs_sdk = pytest.mark.skipif(NO_SDK, reason="the Dria SDK is not installed")
 collect_ignore = (
-    ["test_dria_answers.py", "test_dria_faults.py", "test_dria_runs.py", "test_dria_sdk.py"]
+    [
+        *("test_devnet.py", "test_devnet_command.py"),
+        *("test_dria_answers.py", "test_dria_faults.py", "test_dria_runs.py", "test_dria_sdk.py"),
+    ]
     if NO_SDK
     else []
 )

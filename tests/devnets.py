@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +21,8 @@ class RunningDevnet:
 
     devnet: Devnet
     loop: asyncio.AbstractEventLoop
+    opened: AbstractAsyncContextManager[Devnet]
+    is_open: bool = True
 
     @property
     def url(self) -> str:
@@ -39,6 +41,12 @@ class RunningDevnet:
     def remove_nodes(self, number: int) -> None:
         """So many nodes go away."""
         self._call(self.devnet.remove_nodes(number))
+
+    def close(self) -> None:
+        """It is gone from now on."""
+        if self.is_open:
+            self.is_open = False
+            self._call(self.opened.__aexit__(None, None, None))
 
     async def _add(self, number: int) -> None:
         self.devnet.add_nodes(number)
@@ -62,11 +70,11 @@ def running_devnet(
 
     opened = open_devnet(options, writer or EchoModel("echo"))
     try:
-        running = RunningDevnet(call(opened.__aenter__()), loop)
+        running = RunningDevnet(call(opened.__aenter__()), loop, opened)
         try:
             yield running
         finally:
-            call(opened.__aexit__(None, None, None))
+            running.close()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

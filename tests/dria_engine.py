@@ -50,7 +50,7 @@ async def connected(
     *,
     timeout: float = 30.0,  # noqa: ASYNC109 - the engine's own, for one task
     listing: float = 0.1,
-    patience: float = 60.0,
+    patience: float = 1e6,
 ) -> AsyncIterator[Connected]:
     """A devnet in this event loop, and the engine on it."""
     retries: list[EngineError] = []

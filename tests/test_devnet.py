@@ -10,13 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import pytest
-from aiohttp import ClientSession
-
-pytest.importorskip("coincurve", reason="the Dria SDK is not installed: Python 3.12 or later")
-
 import coincurve
 import ecies
+import pytest
+from aiohttp import ClientSession
 from Crypto.Hash import keccak
 
 from magpie_cli.devnet import DevnetOptions
@@ -242,6 +239,7 @@ async def test_rpc_errors_come_as_asked_for() -> None:
     [
         ({}, "the model is away"),
         ({"input": {}}, "the task is malformed: KeyError('workflow')"),
+        ({"input": {"workflow": []}}, "the task is malformed: TypeError"),
         ({"input": {"workflow": dialogue(1, max_steps=2)}}, "Max steps reached"),
         ({"publicKey": "ab" * 64}, "the task is malformed: ValueError"),
     ],
@@ -279,6 +277,9 @@ async def test_a_body_that_is_no_task_is_refused() -> None:
     """It is base64 of JSON with an id and nodes, else 400, of at most 256 KiB, else 413."""
     bad = [b"", b"\xff", b"null", b"[]", b'{"value": 1}', b'{"value": {"payload": 1}}']
     bad += [body_of(task) for task in (b"", b"no", b"[]", b'{"taskId": 1}', b'{"pickedNodes": []}')]
+    bad += [
+        body_of(b'{"taskId": 1, "pickedNodes": %s}' % each) for each in (b"5", b"null", b"[{}]")
+    ]
     async with network() as caller:
         assert {(await caller.call(TASK, body))[0] for body in bad} == {400}
         for size, status in ((192 * 1024, 200), (192 * 1024 + 1, 413), (1024 * 1024, 413)):

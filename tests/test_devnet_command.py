@@ -1,7 +1,9 @@
 """`magpie devnet` as a real process: what it says, how it ends, and who can work on it."""
 
 import json
+import os
 import re
+import select
 import shlex
 import shutil
 import socket
@@ -19,9 +21,7 @@ import pytest
 
 from tests.chat_server import ChatServer, words
 from tests.conftest import Magpie, clean_environment, rows_of
-from tests.processes import MAGPIE, end, started
-
-pytest.importorskip("coincurve", reason="the Dria SDK is not installed: Python 3.12 or later")
+from tests.processes import MAGPIE, end, started, wait_until
 
 EXAMPLE = Path(__file__).parent.parent / "personas.example.jsonl"
 MODEL = "gemma2:9b-instruct-fp16"
@@ -38,10 +38,12 @@ async def main(url, result):
         MagPie(instructor_persona=f"A scientist, number {n}", responding_persona="B", num_turns=3)
         for n in range(10)
     ]
-    came = await client.execute([
+    tasks = [
         Task(workflow=pair.workflow(), models=[Model.GEMMA2_9B_FP16], dataset_id="x")
         for pair in pairs
-    ])
+    ]
+    # One call each: given a list, it drops whatever is much slower than the others.
+    came = [each for [each] in await asyncio.gather(*map(client.execute, tasks))]
     rows = [
         dialogue.model_dump() | {"persona": each.task_input["instructor_persona"]}
         for each, dialogue in zip(came, pairs[0].callback(came), strict=True)
@@ -53,13 +55,28 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+def first_lines(process: subprocess.Popen[bytes], number: int) -> list[str]:
+    """So many lines of standard error, or what there is of them where the process ends."""
+    assert process.stderr
+    descriptor = process.stderr.fileno()
+    said = b""
+
+    def whole() -> bool:
+        nonlocal said
+        if select.select([descriptor], [], [], 0)[0]:
+            said += os.read(descriptor, 64 * 1024)
+        return said.count(b"\n") >= number or process.poll() is not None
+
+    wait_until(whole, f"it says {number} lines")
+    return said.decode().splitlines(keepends=True)
+
+
 class Running:
     """A devnet of its own: the process, the lines of its welcome and its RPC's address."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stderr
         self.process = process
-        self.welcome = [process.stderr.readline().decode() for _ in range(4)]
+        self.welcome = first_lines(process, 4)
         found = re.search(r"http://127\.0\.0\.1:(\d+)", self.welcome[0])
         assert found, self.welcome
         self.url = found[0]
@@ -113,12 +130,12 @@ def test_it_says_where_it_is_and_what_to_type(tmp_path: Path) -> None:
     assert "".join(running.welcome) == (
         f"a Dria network of 3 nodes at {running.url}, for this machine alone\n"
         f"serving {MODEL}, llama3.2:1b; all words by echo, model echo\n"
-        "try: DRIA_RPC_TOKEN='it'\"'\"'s me' magpie generate personas.example.jsonl -o out.jsonl "
-        f"--engine dria --rpc-url {running.url} --model {MODEL}\n"
+        "try: DRIA_RPC_TOKEN='it'\"'\"'s me' magpie generate personas.example.jsonl "
+        f"-o devnet.jsonl --engine dria --rpc-url {running.url} --model {MODEL}\n"
         "Ctrl-C ends it\n"
     )
-    assert [row["model"] for row in rows_of(tmp_path / "out.jsonl")] == ["echo"] * 12
-    assert said == "12 tasks done: 12 answers sent (0 of them errors, 0 sent twice), 0 lost\n"
+    assert [row["model"] for row in rows_of(tmp_path / "devnet.jsonl")] == ["echo"] * 12
+    assert said == "12 tasks begun: 12 answers sent (0 of them errors, 0 sent twice), 0 lost\n"
     assert printed == b""
 
 
@@ -128,7 +145,7 @@ def test_a_signal_ends_it(tmp_path: Path, number: Signals) -> None:
     with devnet(tmp_path) as running:
         code, said, printed = running.stop(number)
     assert (code, printed) == (-number, b"")
-    assert said == "0 tasks done: 0 answers sent (0 of them errors, 0 sent twice), 0 lost\n"
+    assert said == "0 tasks begun: 0 answers sent (0 of them errors, 0 sent twice), 0 lost\n"
     assert running.welcome[2].endswith(f" --engine dria --rpc-url {running.url}\n")
 
 
@@ -220,4 +237,18 @@ def test_the_unmodified_sdk_works_on_it(tmp_path: Path) -> None:
         assert row["model"] == "echo"
         assert len(row["dialogue"]) == 3
         assert all(turn["instructor"] and turn["responder"] for turn in row["dialogue"])
-    assert said.startswith("10 tasks done: 10 answers sent")
+    assert said.startswith("10 tasks begun: 10 answers sent")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(("--models", " , "), "--models names none"), (("--accept", ""), "--accept names no token")],
+)
+def test_a_network_that_nobody_could_use_is_refused(
+    magpie: Magpie, flags: tuple[str, ...], words: str
+) -> None:
+    """It is a usage error with a hint, not a network that answers 401 to all."""
+    done = magpie("devnet", "--port", "0", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "hint: leave it out" in done.stderr

@@ -140,10 +140,10 @@ async def test_a_condition_picks_the_next_task(
     condition: str, met: tuple[str, str], not_met: tuple[str, str]
 ) -> None:
     """Where it is met the step goes to its target, else to the other; later steps do not count."""
-    tasks = [task("0"), task("yes", "yes"), task("no", "no"), task("late", "late")]
+    tasks = [task("0"), task("yes", "yes"), task("no", "no")]
     for (value, expected), branch in ((met, "yes"), (not_met, "no")):
-        steps = [step_if("0", condition, "read it", expected), step("0", "late")]
-        steps += [step(name, "_end") for name in ("yes", "no", "late")]
+        steps = [step_if("0", condition, "read it", expected)]
+        steps += [step(name, to) for to in ("_end", "0") for name in ("yes", "no")]
         flow, scribe = workflow(tasks, steps), Scribe()
         await execute(flow | {"external_memory": {"it": value}}, scribe.write)
         assert scribe.asked == ["?", branch]
@@ -266,12 +266,12 @@ async def test_the_return_value_is_as_asked() -> None:
     """It is JSON where the workflow says so and plain text elsewhere, and may be nothing."""
     chat, nothing = source("get_all chat"), source("read none")
     for wanted, text in (
-        ({"input": chat, "to_json": True}, '["text 1"]'),
-        ({"input": [chat, nothing]}, "text 1 \n"),
+        ({"input": chat, "to_json": True}, '["„ja“"]'),
+        ({"input": [chat, nothing]}, "„ja“ \n"),
         ({"input": nothing, "to_json": True}, "null"),
         ({"input": nothing, "to_json": False}, ""),
     ):
-        assert await execute(single() | {"return_value": wanted}, Scribe().write) == text
+        assert await execute(single() | {"return_value": wanted}, Scribe("„ja“").write) == text
 
 
 async def test_the_writer_hears_the_limit() -> None:

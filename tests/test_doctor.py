@@ -4,7 +4,6 @@ import json
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from platform import python_version
 from urllib.parse import urlsplit
 
 import pytest
@@ -115,13 +114,19 @@ def test_a_way_without_the_credential_is_shown_beside_it() -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"TOKEN": CANARY}], ids=["no key", "key"])
-def test_an_engine_needs_its_package(environment: Mapping[str, str]) -> None:
-    """What is not installed is named, with the Python that lacks it, key or no key."""
-    row = EngineRow("some", "module", "a network", credential="TOKEN", package="no_such_package")
+@pytest.mark.parametrize("absent", [None, "it has no wheel for Mars"])
+def test_an_engine_needs_its_package(environment: Mapping[str, str], absent: str | None) -> None:
+    """What is not installed is named, with the reason where there is one, key or no key."""
+    row = EngineRow(
+        *("some", "module", "a network"),
+        credential="TOKEN",
+        package="no_such_package",
+        absent=absent,
+    )
     checkup = examined(row, **environment)
     assert not checkup.ready
-    python = f"this is Python {python_version()}"
-    assert checkup.lacks == f"the package no_such_package is not installed ({python})"
+    why = absent or "pip install it"
+    assert checkup.lacks == f"the package no_such_package is not installed: {why}"
     assert examined(replace(row, package="json")).ready
 
 

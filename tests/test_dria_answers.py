@@ -118,7 +118,9 @@ def test_a_text_that_is_no_dialogue_is_a_failure(
     assert node in failed.message
 
 
-@pytest.mark.parametrize("ciphertext", ["00", "zz", 7, None, "00" * 200, ""])
+@pytest.mark.parametrize(
+    "ciphertext", ["00", "zz", 7, None, "00" * 200, "", [], [[]], [None], [{}], {"00": 1}]
+)
 def test_a_text_that_cannot_be_decrypted_is_a_failure(
     sdk: Sdk, keys: TaskKeys, node: str, ciphertext: object
 ) -> None:

@@ -20,6 +20,7 @@ from magpie_cli.engine import (
 from magpie_cli.errors import NotFinished
 from magpie_cli.records import Dialogue, Usage
 from tests.dria_engine import TOKEN, Connected, connected, request
+from tests.processes import PATIENCE
 
 
 class Says:
@@ -40,9 +41,10 @@ class Says:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return once it is true."""
-    while not condition():  # noqa: ASYNC110 - what it looks at tells nobody
-        await asyncio.sleep(0.01)
+    """Return once it is true; the test fails where that takes too long."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - what it looks at tells nobody
+            await asyncio.sleep(0.01)
 
 
 def kinds(errors: Sequence[EngineError]) -> set[str]:
@@ -133,7 +135,7 @@ async def test_no_nodes_are_waited_for() -> None:
         outcomes = await working
     assert all(isinstance(each, Dialogue) for each in outcomes)
     assert kinds(on.retries) == {"no_nodes"}
-    assert f"no node takes a task for {MODEL}: the network has no nodes" in on.retries[0].message
+    assert f"no node serves {MODEL}: the network has no nodes" in on.retries[0].message
 
 
 async def test_it_says_what_the_network_serves_instead() -> None:
@@ -149,7 +151,7 @@ async def test_it_says_what_the_network_serves_instead() -> None:
 async def test_an_rpc_that_goes_down_uses_up_no_attempt() -> None:
     """However long the RPC answers 500 to everything, the pairs wait, and then are made."""
     options = DevnetOptions(port=0, rpc_error_rate=0.0)
-    async with connected(options, patience=600) as on:
+    async with connected(options, patience=1e6) as on:
         object.__setattr__(options, "rpc_error_rate", 1.0)
         working = asyncio.create_task(on.make(8))
         await until(lambda: len(on.retries) >= 100)
@@ -243,14 +245,65 @@ async def test_nothing_is_kept_of_what_is_done() -> None:
         assert {node.in_flight for node in on.nodes._nodes.values()} == {0}
 
 
-async def test_a_network_of_another_protocol_refuses_the_run_not_the_pairs() -> None:
-    """An RPC that takes no task at all for one is named; once it took one, a 400 is the pair's."""
+async def test_a_network_of_another_protocol_refuses_the_run() -> None:
+    """An RPC that calls three tasks none, and has taken none, stops the run, with a way out."""
+    no_task = "bm8gdGFzaw=="
     async with connected() as on:
+        for _ in range(2):
+            with pytest.raises(PairRefused):
+                await on.rpc.publish(no_task)
         with pytest.raises(
             EngineRefused, match=r"takes no tasks of the Dria SDK 0\.0\.124"
-        ) as first:
-            await on.rpc.publish("bm8gdGFzaw==")
+        ) as last:
+            await on.rpc.publish(no_task)
+        assert "--engine dria-inference" in str(last.value.hint)
         assert isinstance(await on.engine.dialogue(request()), Dialogue)
-        with pytest.raises(PairRefused):
-            await on.rpc.publish("bm8gdGFzaw==")
-    assert "--engine dria-inference" in str(first.value.hint)
+        with pytest.raises(PairRefused):  # now it is the pair's own fault
+            await on.rpc.publish(no_task)
+
+
+@pytest.mark.parametrize("call", ["send", "ask"])
+async def test_one_call_that_is_out_fails_no_pair(call: str) -> None:
+    """Where tasks cannot be sent, or answers cannot be had, while the rest works, pairs wait."""
+    async with connected(timeout=0.5) as on:
+        server = on.rpc._server
+        good = getattr(server, call)
+
+        async def bad(*arguments: object) -> object:
+            if "get_alive_peers" in str(arguments):
+                return await good(*arguments)
+            raise Transient("http_500", "out")
+
+        setattr(server, call, bad)
+        working = asyncio.create_task(on.make(6))
+        await until(lambda: sum(error.kind == "rpc_down" for error in on.retries) > 20)
+        setattr(server, call, good)
+        outcomes = await working
+    assert all(isinstance(each, Dialogue) for each in outcomes)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"peer_id": 5}, {"peer_id": None}, {"message": "oops"}, {"recovery_id": 7}, {"signature": ""}],
+)
+async def test_odd_heartbeats_are_passed_over(beside: dict[str, object]) -> None:
+    """What one node says of itself, however odd, takes nothing from the others."""
+    async with connected() as on:
+        heartbeats = await on.rpc.heartbeats()
+        odd = json.dumps(json.loads(heartbeats[0]) | beside)
+        on.nodes.refresh([odd, "oops", "{}", *heartbeats[1:]])
+        assert on.nodes.served() == {MODEL: len(heartbeats) - 1}
+        assert isinstance(await on.engine.dialogue(request()), Dialogue)
+
+
+async def test_models_that_are_no_names_are_passed_over() -> None:
+    """A node that lists numbers among its models serves the others."""
+    async with connected(DevnetOptions(port=0, nodes=1)) as on:
+        (node,) = on.devnet._nodes.values()
+        heartbeat = node._signed(
+            {"models": [5, MODEL, "a\nb"], "pending_tasks": [0, 0]}, peer_id=node.peer_id
+        )
+        on.nodes.refresh([heartbeat])
+        assert on.nodes.served() == {"a\nb": 1, MODEL: 1}
+        lack = on.nodes.lack("qwq").message
+    assert lack == f"no node serves qwq; the network serves a b (1), {MODEL} (1)"

@@ -22,7 +22,8 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines import ENGINES
-from magpie_cli.engines.openai import SILENCE_TIMEOUT, HttpChatModel, connect
+from magpie_cli.engines.http_chat import HttpChatModel
+from magpie_cli.engines.openai import SILENCE_TIMEOUT, connect
 from magpie_cli.errors import NotFinished
 from magpie_cli.pace import PacedChatModel
 from magpie_cli.settings import Settings

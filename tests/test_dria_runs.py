@@ -15,6 +15,7 @@ from tests.devnets import RunningDevnet, running_devnet
 from tests.processes import (
     MAGPIE,
     PATIENCE,
+    end,
     killed_at,
     started,
     wait_for_row,
@@ -112,7 +113,6 @@ def test_a_model_that_the_sdk_does_not_know_gets_its_neighbours(
         (("--top-p", "0.5"), "--top-p"),
         (("--seed", "7"), "--seed"),
         (("--base-url", "http://localhost:1/v1"), "--rpc-url"),
-        (("--rpc-url", "http://localhost:1"), "leave out one of them"),
         (("--engine", "openai"), "leave out --devnet"),
     ],
 )
@@ -142,12 +142,13 @@ def test_a_network_that_is_down_is_waited_for(tmp_path: Path, magpie: Magpie, pa
     patience = ("--give-up-after", "1.5", "--model", MODEL)
     done = magpie(*arguments, *patience, DRIA_RPC_TOKEN=CANARY)
     assert done.returncode == 75
-    assert "waiting: no node takes a task" in done.stderr
+    assert "waiting: no node serves" in done.stderr
+    assert "who is there cannot be asked: http://127.0.0.1:9/rpc/get_alive_peers" in done.stderr
     assert "given up after 1.5 s" in done.stderr
     assert not (tmp_path / "out.failures.jsonl").exists()
-    nameless = magpie(*arguments, DRIA_RPC_TOKEN=CANARY)
+    nameless = magpie(*arguments, "--give-up-after", "1.5", DRIA_RPC_TOKEN=CANARY)
     assert nameless.returncode == 75
-    assert "which model?" in nameless.stderr
+    assert "waiting: the Dria RPC is down: " in nameless.stderr
     assert "127.0.0.1:9" in nameless.stderr
 
 
@@ -265,3 +266,21 @@ def test_a_wait_without_end_is_refused(magpie: Magpie, pairs: Pairs) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "--timeout" in done.stderr
+
+
+def test_a_network_that_dies_in_mid_run_is_noticed(
+    tmp_path: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before --timeout it says that the RPC is down; then it ends with 75, no pair failed."""
+    monkeypatch.setattr("tests.processes.clean_environment", with_token)
+    pairs(8)
+    with running_devnet(DevnetOptions(port=0, latency=60)) as devnet:
+        command = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+        with started(tmp_path, *command, "--give-up-after", "3") as process:
+            wait_until(lambda: devnet.tasks == 8, "all tasks are sent")
+            devnet.close()
+            wait_for_words(process, "waiting: the Dria RPC is down")
+            code, said = end(process)
+    assert code == 75
+    assert "given up after 3 s" in said
+    assert not (tmp_path / "out.failures.jsonl").exists()

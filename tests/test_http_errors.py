@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
-from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
+from magpie_cli.engine import (
+    EngineError,
+    EngineRefused,
+    PairRefused,
+    StatusMeaning,
+    Throttled,
+    Transient,
+)
 from magpie_cli.engines.http_errors import (
     MESSAGE_SHOWN,
     ServerWords,
@@ -22,7 +29,10 @@ from magpie_cli.engines.http_errors import (
 URL = "http://localhost:8000/v1/chat/completions"
 NO_WORDS = ServerWords("", "")
 NOW = 1_700_000_000.0
-MEANINGS = {402: "no credits left", 503: "no node serves it"}
+MEANINGS = {
+    402: StatusMeaning("no credits left"),
+    503: StatusMeaning("no node serves it", wait=True),
+}
 MODERATE = example_settings(deadline=None, max_examples=80)
 
 # STORE.md's table of requests.

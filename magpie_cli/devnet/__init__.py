@@ -17,14 +17,20 @@ from platform import python_version
 from magpie_cli.devnet.options import MODEL, DevnetOptions
 from magpie_cli.errors import UsageError
 
-__all__ = ["MODEL", "DevnetOptions", "check_sdk"]
+__all__ = ["MODEL", "NO_SDK", "DevnetOptions", "check_sdk"]
+
+
+NO_SDK = (
+    f"the last release of the Dria SDK does not install on Python 3.12 and later (this is "
+    f"{python_version()})"
+)
 
 
 def check_sdk(what: str) -> None:
     """Raises UsageError where the package dria, and what comes with it, is not installed."""
     if find_spec("dria") is None:
         raise UsageError(
-            f"{what} needs the Dria SDK, whose last release does not install on Python 3.12 and "
-            f"later (this is {python_version()})",
-            "use Python 3.11; or --engine dria-inference, the Dria Network's API of today",
+            f"{what} needs the Dria SDK, which is not installed: {NO_SDK}",
+            "use Python 3.11; or --engine dria-inference, the Dria Network's API of today, or "
+            "--engine echo, for a first look",
         )

@@ -56,9 +56,10 @@ class Devnet:
         for address in gone:
             del self._nodes[address]
             self._workers[address].cancel()
-        await asyncio.gather(
-            *(self._workers.pop(address) for address in gone), return_exceptions=True
-        )
+        workers = [self._workers.pop(address) for address in gone]
+        for end in await asyncio.gather(*workers, return_exceptions=True):
+            if end and not isinstance(end, asyncio.CancelledError):  # a bug, which broke a worker
+                raise end
 
     def application(self) -> web.Application:
         """The RPC."""
@@ -94,16 +95,17 @@ class Devnet:
         try:
             payload = orjson.loads(await request.read())["value"]["payload"]
             task = orjson.loads(base64.b64decode(payload))
-            picked, task_id = task["pickedNodes"], task["taskId"]
+            task_id = task["taskId"]
+            # One that is gone takes the task with it.
+            nodes = [self._nodes[each] for each in task["pickedNodes"] if each in self._nodes]
         except (ValueError, KeyError, TypeError):
             return web.json_response({"error": "Bad Request"}, status=400)
         if len(payload) > MAX_PAYLOAD:
             return web.json_response({"error": "Payload Too Large"}, status=413)
         # The RPC adds a word of its own, which comes back with the answer.
         task["taskId"] = f"{task_id}--{self._calls.getrandbits(32):08x}"
-        for address in picked:
-            if node := self._nodes.get(address):  # one that is gone takes the task with it
-                node.take(request.headers["x-api-key"], task)
+        for node in nodes:
+            node.take(request.headers["x-api-key"], task)
         return web.json_response({"success": True})
 
     def _publish(self, token: str, answer: str) -> None:
@@ -120,7 +122,7 @@ def _listed(results: list[str]) -> web.Response:
 async def open_devnet(options: DevnetOptions, writer: ChatModel) -> AsyncIterator[Devnet]:
     """A network on loopback whose nodes write with `writer`, until the block ends.
 
-    Raises UsageError where the packages it needs are missing, MagpieError where its port is taken.
+    Raises MagpieError where its port is taken.
     """
     devnet = Devnet(options, writer)
     runner = web.AppRunner(devnet.application(), access_log=None, shutdown_timeout=0.1)

@@ -7,6 +7,7 @@ node's key over sha256 of the base64 text; a result in it is encrypted to the ta
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ import orjson
 from Crypto.Hash import keccak
 
 from magpie_cli.devnet.options import DevnetOptions
-from magpie_cli.devnet.workflow import WorkflowFailed, execute
+from magpie_cli.devnet.workflow import MALFORMED, WorkflowFailed, execute
 from magpie_cli.engine import ChatModel, EngineError, Message, Sampling
 
 HEARTBEAT_SECONDS = 60.0  # how long one is good for
@@ -63,32 +64,40 @@ class Node:
         self.address = keccak.new(digest_bits=256, data=public[1:]).hexdigest()[-40:]
         self.peer_id = f"16Uiu2HAm{chance.randbytes(22).hex()}"
         self._queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
-        self._heartbeat: tuple[int, str] | None = None
+        self._heartbeat = ""
+        self._heartbeat_of = (
+            -1,
+            0.0,
+        )  # how many tasks were waiting then, and until when it is good
 
     def take(self, token: str, task: dict[str, Any]) -> None:
         """Queue a task, as it came with `token`."""
         self._queue.put_nowait((token, task))
 
     def heartbeat(self) -> str:
-        """Who it is and what it serves, as the RPC lists it; new whenever its queue has changed."""
-        pending = self._queue.qsize()
-        if not self._heartbeat or self._heartbeat[0] != pending:
+        """Who it is and what it serves, as the RPC lists it; new where it is old or untrue."""
+        pending, now = self._queue.qsize(), time.monotonic()
+        if pending != self._heartbeat_of[0] or now > self._heartbeat_of[1]:
             content = {
-                "heartbeat_id": f"{self.address[:8]}-{pending}",
+                "heartbeat_id": f"{self.address[:8]}-{now:.6f}",
                 "deadline": _timestamp(HEARTBEAT_SECONDS),
                 "models": self._options.names,
                 "pending_tasks": [pending, 0],
             }
-            self._heartbeat = pending, self._signed(content, peer_id=self.peer_id)
-        return self._heartbeat[1]
+            self._heartbeat = self._signed(content, peer_id=self.peer_id)
+            self._heartbeat_of = pending, now + HEARTBEAT_SECONDS / 2
+        return self._heartbeat
 
     async def work(self) -> None:
         """Do tasks until cancelled."""
         while True:
             token, task = await self._queue.get()
             self._counts.tasks += 1
-            answer = self._signed(await self._done(task))
-            for _ in range(self._copies()):
+            done = await self._done(task)
+            answer = self._signed(done)
+            copies = self._copies()
+            self._counts.errors += copies > 0 and "error" in done
+            for _ in range(copies):
                 self._publish(token, answer)
 
     async def _done(self, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +112,8 @@ class Node:
             answer["ciphertext"] = ecies.encrypt(task["publicKey"], text.encode()).hex()
         except WorkflowFailed as failure:
             answer["error"] = f"{ERROR_START}: {failure}"
-        except (ValueError, KeyError, TypeError, IndexError) as failure:
+        except MALFORMED as failure:
             answer["error"] = f"{ERROR_START}: the task is malformed: {failure!r}"
-        self._counts.errors += "error" in answer
         stats["executionEndedAt"] = stats["publishedAt"] = _timestamp()
         return answer | {"stats": stats}
 
@@ -145,5 +153,5 @@ class Node:
 
 def _timestamp(ahead: float = 0.0) -> str:
     """RFC 3339 with nine digits, as nodes write it."""
-    time = datetime.now(UTC) + timedelta(seconds=ahead)
-    return f"{time:%Y-%m-%dT%H:%M:%S.%f}000Z"
+    moment = datetime.now(UTC) + timedelta(seconds=ahead)
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}000Z"

@@ -14,6 +14,9 @@ from magpie_cli.engine import Message
 
 DEFAULT_MAX_TOKENS = 250  # of an utterance, where a workflow does not say
 
+# What a workflow that is none may raise on its way.
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+
 _RESULT = "__result"
 Writer = Callable[[Sequence[Message], int], Awaitable[str]]
 
@@ -38,7 +41,7 @@ class WorkflowFailed(Exception):  # noqa: N818 - as a node reports it
 async def execute(workflow: Mapping[str, Any], write: Writer) -> str:
     """The return value of `workflow`, its texts by `write(messages, max_tokens)`.
 
-    Raises WorkflowFailed; ValueError, KeyError or TypeError where it is malformed.
+    Raises WorkflowFailed; one of MALFORMED where it is no workflow.
     """
     config = workflow["config"]
     tasks = {task["id"]: task for task in workflow["tasks"]}
@@ -148,7 +151,7 @@ def _entry(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":"))
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or nested too deep to be any
         return value
 
 

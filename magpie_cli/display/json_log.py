@@ -6,7 +6,7 @@ from typing import TextIO
 import orjson
 
 from magpie_cli.display.text import LOG_SECONDS
-from magpie_cli.engine import EngineError
+from magpie_cli.engine import EngineError, Throttled
 from magpie_cli.records import Failure, for_terminal
 from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
@@ -20,6 +20,7 @@ class JsonLog:
         self._tally = tally
         self._stream = stream
         self._quiet = quiet
+        self._silent_until = 0.0
 
     def note(self, sentence: str) -> None:
         """`note`."""
@@ -36,9 +37,13 @@ class JsonLog:
         self._event("failure", failure=failure)
 
     def retrying(self, error: EngineError, delay: float) -> None:
-        """`retry`, with the seconds until then."""
+        """`retry`, with the seconds until then; of what asks to wait, one a minute."""
         if self._quiet:
             return
+        if isinstance(error, Throttled):
+            if self._tally.seconds < self._silent_until:
+                return
+            self._silent_until = self._tally.seconds + LOG_SECONDS
         self._event("retry", kind=error.kind, message=error.message, delay=round(delay, 3))
 
     def stopping(self, sentence: str) -> None:

@@ -5,11 +5,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from platform import python_version
 from urllib.parse import urlsplit
 
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
 from magpie_cli.engines import ENGINES, LOOPBACK
+from magpie_cli.engines.names import shown
 from magpie_cli.errors import UsageError
 
 ANSWER_SECONDS = 0.5
@@ -85,7 +85,7 @@ def engines_text(checkups: list[Checkup]) -> str:
             optional = "" if checkup.required else ", if it asks for one"
             lines.append(f"{'':<15} key: {checkup.credential}{optional}")
         if checkup.models is not None:
-            lines.append(f"{'':<15} models: {_shown(checkup.models)}")
+            lines.append(f"{'':<15} models: {shown(checkup.models, MODELS_SHOWN) or 'none'}")
         if checkup.trouble:
             lines.append(f"{'':<15} its models could not be listed: {checkup.trouble}")
         if checkup.lacks:
@@ -93,15 +93,9 @@ def engines_text(checkups: list[Checkup]) -> str:
     return "\n".join(lines)
 
 
-def _shown(models: tuple[str, ...]) -> str:
-    more = len(models) - MODELS_SHOWN
-    names = (" ".join(name.split()) for name in models[:MODELS_SHOWN])
-    return (", ".join(names) or "none") + (f" and {more} more" if more > 0 else "")
-
-
 def _lacks(row: EngineRow, environment: Mapping[str, str]) -> str | None:
     if row.package and find_spec(row.package) is None:
-        return f"the package {row.package} is not installed (this is Python {python_version()})"
+        return f"the package {row.package} is not installed: {row.absent or 'pip install it'}"
     if row.required and row.credential and not environment.get(row.credential, "").strip():
         otherwise = f", or {row.otherwise}" if row.otherwise else ""
         return f"{row.credential} is not set: export {row.credential}=...{otherwise}"

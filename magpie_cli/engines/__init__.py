@@ -6,11 +6,12 @@ dialogues come from elsewhere, an Engine), and one row here.
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 
 from magpie_cli.converse import ChatEngine
-from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling
+from magpie_cli.devnet import NO_SDK
+from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling, StatusMeaning
 from magpie_cli.errors import UsageError
 from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
@@ -29,11 +30,12 @@ _ROWS = (
     EngineRow(
         "dria",
         "magpie_cli.engines.dria",
-        "the Dria Network of the dria SDK, one task a dialogue; or one of your own",
+        "the Dria Network of the dria SDK (which seems to have ended in 2025), or one of your own",
         credential="DRIA_RPC_TOKEN",
         required=True,
         otherwise="add --devnet, a network inside this process",
         package="dria",
+        absent=NO_SDK,
         prompts="MagPie of dria 0.0.124",
         concurrency=256,
     ),
@@ -44,10 +46,13 @@ _ROWS = (
         base_url="https://inference.dria.co/v1",
         credential="DRIA_API_KEY",
         required=True,
+        # https://docs.dria.co/docs/api/chat-completions ; 2048 is its own default, said aloud.
         statuses={
-            402: "the account has no credits left",
-            503: "no node of the network serves this model at the moment",
+            402: StatusMeaning("the account has no credits left"),
+            503: StatusMeaning("no node of the network serves this model at the moment", wait=True),
         },
+        body={"max_tokens": 2048},
+        timeout_field="timeout_secs",
     ),
     EngineRow(
         "local",
@@ -98,6 +103,11 @@ def choose_engine(
     """The engine's name and why it is this one. Raises UsageError where there is none."""
     if settings.engine and not settings.devnet:
         return find_row(settings.engine).name, "as named"
+    if settings.rpc_url and settings.base_url and not settings.devnet:
+        raise UsageError(
+            "--rpc-url is for the dria engine, and --base-url for another",
+            "leave out one of them, or name the --engine",
+        )
     if settings.devnet:
         if settings.engine not in (None, "dria"):
             raise UsageError(
@@ -123,6 +133,11 @@ def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
     return table[name]
 
 
+def prompts_name(row: EngineRow, prompts: Prompts) -> str:
+    """What the speakers of an engine are told, by a name that changes when the prompts do."""
+    return row.prompts or prompts.digest()
+
+
 @asynccontextmanager
 async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     name: str,
@@ -139,11 +154,15 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     Raises UsageError for an unknown name or a lacking credential, EngineError where the engine
     itself refuses.
     """
-    prepare = getattr(import_module(find_row(name, table).module), "prepare", None)
-    if prepare:
-        await prepare(settings, say)
+    row = find_row(name, table)
+    module = import_module(row.module)
+    if hasattr(module, "prepare"):
+        await module.prepare(settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    async with _connect(name, settings, table) as source:
+    async with AsyncExitStack() as stack:
+        source = await pace.attempt(
+            lambda: stack.enter_async_context(module.connect(row, settings))
+        )
         if isinstance(source, ChatModel):
             yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
         else:
@@ -153,19 +172,11 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
 @asynccontextmanager
 async def open_chat_model(name: str, settings: Settings) -> AsyncIterator[ChatModel]:
     """The engine `name` for single completions, with no retries. Raises as `open_engine`."""
-    async with _connect(name, settings, ENGINES) as source:
-        if not isinstance(source, ChatModel):
-            raise UsageError(
-                f"the {name} engine makes whole dialogues, and cannot write single answers",
-                "choose another --writer; magpie doctor lists the engines",
-            )
+    row = find_row(name)
+    if row.prompts:
+        raise UsageError(
+            f"the {name} engine makes whole dialogues, and cannot write single answers",
+            "choose another --writer; magpie doctor lists the engines",
+        )
+    async with import_module(row.module).connect(row, settings) as source:
         yield source
-
-
-def _connect(
-    name: str, settings: Settings, table: Mapping[str, EngineRow]
-) -> AbstractAsyncContextManager[ChatModel | Engine]:
-    row = find_row(name, table)
-    opened: AbstractAsyncContextManager[ChatModel | Engine]
-    opened = import_module(row.module).connect(row, settings)
-    return opened

@@ -9,10 +9,12 @@ from magpie_cli.engines import LOOPBACK, OWN_KEY
 from magpie_cli.errors import UsageError
 
 
-def checked_url(base_url: str, flag: str = "--base-url", end: str = "/v1") -> str:
+def checked_url(
+    base_url: str, flag: str = "--base-url", example: str = "http://localhost:8000/v1"
+) -> str:
     """`base_url` without a slash at its end. Raises UsageError where it is no address.
 
-    `flag` is where it came from, `end` how such an address usually ends.
+    `flag` is where it came from, `example` a good one.
     """
     try:
         url = urlsplit(base_url)
@@ -25,7 +27,7 @@ def checked_url(base_url: str, flag: str = "--base-url", end: str = "/v1") -> st
         address = "with a user or password in it" if "@" in base_url else repr(base_url)
         raise UsageError(
             f"{flag} {address} is not an http or https address",
-            f"{flag} http://localhost:8000{end}, and the key or token in the environment",
+            f"{flag} {example}, and the key or token in the environment",
         )
     return base_url.rstrip("/")
 
@@ -59,7 +61,7 @@ def check_key(variable: str, key: str, url: str) -> None:
     if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise UsageError(
             f"{url} is not encrypted, and {variable} is set",
-            f"use https://, or unset {variable}",
+            "use https://, or a server on this machine",
         )
 
 

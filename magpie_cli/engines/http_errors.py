@@ -13,11 +13,18 @@ from typing import NamedTuple
 
 import orjson
 
-from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
+from magpie_cli.engine import (
+    EngineError,
+    EngineRefused,
+    PairRefused,
+    StatusMeaning,
+    Throttled,
+    Transient,
+)
 
 MESSAGE_SHOWN = 300  # characters of a server's own words
 
-_NO_MEANINGS: Mapping[int, str] = {}
+_NO_MEANINGS: Mapping[int, StatusMeaning] = {}
 _MESSAGES = ("message", "detail", "error")
 _STATUS = re.compile("[45][0-9]{2}")
 _TRANSIENT = frozenset({408, 409, 425})
@@ -36,20 +43,17 @@ def classify(
     words: ServerWords,
     headers: Mapping[str, str],
     url: str,
-    meanings: Mapping[int, str] = _NO_MEANINGS,
+    meanings: Mapping[int, StatusMeaning] = _NO_MEANINGS,
 ) -> EngineError:
-    """The error of an answer with `status`; `meanings` says what some mean on this server.
-
-    A 503 that has a meaning is waited out.
-    """
+    """The error of an answer with `status`; `meanings` says what some mean on this server."""
     kind = f"http_{status}"
-    meaning = meanings.get(status, "")
-    said = ": ".join(filter(None, (meaning, words.message)))
+    meaning = meanings.get(status, StatusMeaning(""))
+    said = ": ".join(filter(None, (meaning.words, words.message)))
     text = f"{url} answered {status}" + (f": {said}" if said else "")
     wait = retry_after(headers.get("Retry-After"))
     if status == 429 and words.code == "insufficient_quota":  # OpenAI's: waiting does not help
         return EngineRefused(kind, text, "the account's quota is used up: top it up")
-    if status == 429 or (status == 503 and (meaning or wait is not None)):
+    if status == 429 or meaning.wait or (status == 503 and wait is not None):
         return Throttled(kind, text, wait)
     if status >= 500 or status in _TRANSIENT:
         return Transient(kind, text)
@@ -62,7 +66,7 @@ def error_in_reply(
     reply: bytes,
     url: str,
     hide: Callable[[str], str] = str,
-    meanings: Mapping[int, str] = _NO_MEANINGS,
+    meanings: Mapping[int, StatusMeaning] = _NO_MEANINGS,
 ) -> EngineError:
     """The error in a body with status 200; its `code` may be the status that it should have had."""
     words = server_words(reply, hide)

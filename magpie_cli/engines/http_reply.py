@@ -34,5 +34,7 @@ def json_object(reply: bytes, url: str) -> dict[str, Any]:
 
 def reason(error: Exception) -> str:
     """Without the words that aiohttp puts around what the system said."""
+    if isinstance(error, aiohttp.ClientResponseError):  # its text holds the proxy's password
+        return f"the proxy answered {error.status} {error.message}".rstrip()
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return str(inner) or type(inner).__name__

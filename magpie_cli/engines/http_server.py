@@ -7,7 +7,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from magpie_cli.engine import EngineError, Transient
+from magpie_cli.engine import EngineError, StatusMeaning, Transient
+from magpie_cli.engines.address import find_proxy
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
 from magpie_cli.engines.http_reply import json_object, read_body, reason
 
@@ -19,24 +20,49 @@ SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
 _DATA, _DONE = b"data: ", b"data: [DONE]"
 
 
-class HttpServer:
-    """One base URL: asks it, and says what went wrong in words that never hold the key."""
+@asynccontextmanager
+async def open_session(
+    url: str, limits: aiohttp.ClientTimeout
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections to `url` that are kept, through the environment's proxy if it is not on loopback.
 
-    def __init__(
+    Raises UsageError where that proxy is no address.
+    """
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=limits,
+        proxy=find_proxy(url),
+    ) as session:
+        yield session
+
+
+class HttpServer:
+    """One base URL: asks it, and says what went wrong in words that never hold the key.
+
+    The key goes into `key_header`, in OpenAI's way where that is Authorization. `statuses` says
+    what some mean on this server; no answer may be larger than `most_bytes`.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that there is to know of a server
         self,
         session: aiohttp.ClientSession,
         base_url: str,
         key: str | None,
-        statuses: Mapping[int, str],
+        statuses: Mapping[int, StatusMeaning],
+        *,
+        key_header: str = "Authorization",
+        most_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         self.base_url = base_url
         self._statuses = statuses
         self._session = session
         self._key = key
+        self._most_bytes = most_bytes
         # Not the session's: aiohttp shows a session's headers to the proxy, unencrypted.
-        self._headers = {"Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
-            self._headers["Authorization"] = f"Bearer {key}"
+            self._headers[key_header] = f"Bearer {key}" if key_header == "Authorization" else key
 
     async def ask(
         self, method: str, path: str, body: object = None, seconds: float | None = None
@@ -49,8 +75,15 @@ class HttpServer:
         url = self.base_url + path
         with self._hidden_key():
             async with self._answer(method, url, data, options) as response:
-                reply = await read_body(response, MAX_REPLY_BYTES)
+                reply = await read_body(response, self._most_bytes)
             return self._without_error(json_object(reply, url), url)
+
+    async def send(self, path: str, body: object) -> None:
+        """Post it, whatever a good answer may say. Raises EngineError."""
+        with self._hidden_key():
+            url = self.base_url + path
+            async with self._answer("POST", url, orjson.dumps(body), {}) as response:
+                await read_body(response, self._most_bytes)
 
     async def stream(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
         """Each JSON object of an answer that comes in pieces. Raises EngineError."""
@@ -76,8 +109,8 @@ class HttpServer:
             async with self._session.request(
                 method, url, data=data, headers=self._headers, allow_redirects=False, **options
             ) as response:
-                if response.status != 200:
-                    words = server_words(await read_body(response, MAX_REPLY_BYTES), self._hide)
+                if not 200 <= response.status < 300:
+                    words = server_words(await read_body(response, self._most_bytes), self._hide)
                     raise classify(response.status, words, response.headers, url, self._statuses)
                 yield response
         except TimeoutError as error:

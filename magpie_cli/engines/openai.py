@@ -13,17 +13,16 @@ from typing import Any
 import aiohttp
 
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
-from magpie_cli.engines.address import checked_url, find_key, find_proxy
+from magpie_cli.engines.address import checked_url, find_key
 from magpie_cli.engines.http_chat import HttpChatModel
-from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer
+from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer, open_session
+from magpie_cli.engines.names import shown
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.settings import Settings
 
 SILENCE_TIMEOUT = 120.0  # seconds, as below
 LISTING_TIMEOUT = 10.0
 MODELS_SHOWN = 20
-DRIA = "dria-inference"
-DRIA_MAX_TOKENS = 2048  # its own default, said aloud
 NO_LISTING = ("http_404", "http_405")  # kinds of a server that lists no models
 
 
@@ -40,17 +39,18 @@ async def connect(
     limits = aiohttp.ClientTimeout(
         total=settings.timeout,
         sock_connect=CONNECT_TIMEOUT,
-        sock_read=settings.timeout if row.name == DRIA else min(SILENCE_TIMEOUT, settings.timeout),
+        sock_read=settings.timeout if row.timeout_field else min(SILENCE_TIMEOUT, settings.timeout),
     )
     async with _open_server(row, base_url, environment, limits) as server:
         model = await _choose_model(server, row, settings.model)
+        field = row.timeout_field
         # OpenAI's newer models refuse `max_tokens`; every other server knows only that name.
         new_name = row.name == "openai" and server.base_url == row.base_url
         yield HttpChatModel(
             row.name,
             model,
             server,
-            _extra(row, settings.timeout),
+            dict(row.body) | ({field: math.ceil(settings.timeout)} if field else {}),
             max_tokens="max_completion_tokens" if new_name else "max_tokens",
         )
 
@@ -67,24 +67,8 @@ async def _open_server(
     row: EngineRow, base_url: str, environment: Mapping[str, str], limits: aiohttp.ClientTimeout
 ) -> AsyncIterator[HttpServer]:
     key = find_key(row, base_url, environment)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=limits,
-        proxy=find_proxy(base_url),
-    ) as session:
+    async with open_session(base_url, limits) as session:
         yield HttpServer(session, base_url, key, row.statuses)
-
-
-def _extra(row: EngineRow, timeout: float) -> Mapping[str, object]:
-    """What the body of each request holds besides, where a preset has its own ideas.
-
-    Dria's: a node works so long, and writes so much where --max-tokens does not say
-    (https://docs.dria.co/docs/api/chat-completions).
-    """
-    if row.name == DRIA:
-        return {"timeout_secs": math.ceil(timeout), "max_tokens": DRIA_MAX_TOKENS}
-    return {}
 
 
 async def _choose_model(server: HttpServer, row: EngineRow, asked: str | None) -> str:
@@ -134,9 +118,7 @@ def _names(answer: dict[str, Any]) -> list[str]:
 def _model_hint(listed: list[str], asked: str) -> str:
     if not listed:
         return "it lists none: load one there, or name one with --model"
-    shown = listed
     if len(listed) > MODELS_SHOWN:
-        shown = get_close_matches(asked, listed, n=MODELS_SHOWN, cutoff=0.4) or sorted(listed)
-    more = len(listed) - len(shown[:MODELS_SHOWN])
-    names = ", ".join(shown[:MODELS_SHOWN]) + (f" and {more} more" if more else "")
-    return f"--model with one of: {names}"
+        near = get_close_matches(asked, listed, n=MODELS_SHOWN, cutoff=0.4) or sorted(listed)
+        listed = [*near, *(name for name in listed if name not in near)]
+    return f"--model with one of: {shown(listed, MODELS_SHOWN)}"

@@ -4,7 +4,8 @@ sdk.py        what is used of the package dria, and the quarantine it is kept in
 rpc.py        the network's three calls
 nodes.py      who is there, and who takes the next task
 workflow.py   a pair -> the workflow that a node executes
-tasks.py      publish, match, ask again
+asked.py      a dialogue that is asked for, and its tasks
+tasks.py      send them, match them with their answers, ask again
 answers.py    the signed and encrypted answer of a node
 """
 
@@ -12,24 +13,32 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 
 import aiohttp
 
 from magpie_cli.devnet import MODEL, DevnetOptions
-from magpie_cli.engine import DialogueRequest, EngineError, EngineRefused, EngineRow
+from magpie_cli.engine import DialogueRequest, EngineError, EngineRefused, EngineRow, Throttled
 from magpie_cli.engines import open_chat_model
-from magpie_cli.engines.address import check_key, checked_url, find_proxy
+from magpie_cli.engines.address import check_key, checked_url
 from magpie_cli.engines.dria.nodes import Nodes
-from magpie_cli.engines.dria.rpc import CALL_TIMEOUT, CONNECT_TIMEOUT, Rpc
+from magpie_cli.engines.dria.rpc import CALL_TIMEOUT, Rpc
 from magpie_cli.engines.dria.sdk import Sdk
 from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
-from magpie_cli.errors import NotFinished, UsageError
+from magpie_cli.engines.http_server import CONNECT_TIMEOUT, open_session
+from magpie_cli.engines.names import shown
+from magpie_cli.errors import UsageError
 from magpie_cli.records import NO_TOKENS, Dialogue, Usage
 from magpie_cli.settings import Settings
 
 NAMES_SHOWN = 5
+_ENDED = (
+    " (by all that is public, this network ended in 2025: --engine dria-inference asks today's, "
+    "--devnet makes one of its own)"
+)
+_LIMITS = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
 
 
 @asynccontextmanager
@@ -39,7 +48,7 @@ async def connect(
     """The network that the token is for, that --rpc-url names, or one of its own inside --devnet.
 
     Raises UsageError for a lacking token or an unknown model; EngineRefused where the token is not
-    accepted; NotFinished where nobody can say which model there is.
+    accepted; Throttled where nobody can say yet which model there is.
     """
     _refuse_what_no_node_does(settings)
     sdk = Sdk()
@@ -52,15 +61,18 @@ async def connect(
             from magpie_cli.devnet.network import open_devnet
 
             options = DevnetOptions(port=0, models=settings.model or MODEL, accept=token)
-            writer = await stack.enter_async_context(open_chat_model(options.writer, Settings("-")))
+            words = replace(settings, model=None)  # --echo-delay and its like are the writer's
+            writer = await stack.enter_async_context(open_chat_model(options.writer, words))
             url = (await stack.enter_async_context(open_devnet(options, writer))).url
             writes = writer.model
         else:
             token = _find_token(row, environment)
-            url = checked_url(settings.rpc_url or sdk.address(token), "--rpc-url", "")
+            url = settings.rpc_url or sdk.address(token)
+            url = checked_url(url, "--rpc-url", "http://localhost:8006")
             check_key(row.credential or "", token, url)
-        session = await stack.enter_async_context(_session(url))
-        rpc, nodes = Rpc(session, url, token), Nodes(sdk)
+        session = await stack.enter_async_context(open_session(url, _LIMITS))
+        theirs = not settings.devnet and url == sdk.address(token)
+        rpc, nodes = Rpc(session, url, token), Nodes(sdk, _ENDED if theirs else "")
         model = await _choose_model(rpc, nodes, settings.model, sdk)
         tasks = Tasks(sdk, rpc, nodes, token, timeout=settings.timeout)
         tasks.start()
@@ -98,15 +110,6 @@ class DriaEngine:
         return Dialogue.from_utterances([*had, *new], answer.model or self._asks, Usage())
 
 
-def _session(url: str) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
-        proxy=find_proxy(url),
-    )
-
-
 def _refuse_what_no_node_does(settings: Settings) -> None:
     given = {
         "--base-url": settings.base_url,
@@ -114,13 +117,11 @@ def _refuse_what_no_node_does(settings: Settings) -> None:
         "--top-p": settings.top_p,
         "--seed": settings.seed,
     }
-    for flag, value in given.items():
-        if value is not None:
-            what = "it has --rpc-url" if flag == "--base-url" else "its nodes take none"
-            raise UsageError(f"the dria engine has no {flag}: {what}", f"leave out {flag}")
-    if settings.devnet and settings.rpc_url:
+    flags = " and ".join(flag for flag, value in given.items() if value is not None)
+    if flags:
         raise UsageError(
-            "--devnet is a network of its own, and --rpc-url names another", "leave out one of them"
+            f"the dria engine has no {flags}: its nodes take none, and its address is --rpc-url",
+            f"leave out {flags}",
         )
 
 
@@ -129,7 +130,7 @@ def _find_token(row: EngineRow, environment: Mapping[str, str]) -> str:
     if not token:
         raise UsageError(
             f"the {row.name} engine needs a token, and {row.credential} is not set",
-            f"export {row.credential}=..., or {row.otherwise}",
+            f"export {row.credential}=... (a devnet takes any word), or {row.otherwise}",
         )
     return token
 
@@ -144,21 +145,24 @@ def _check_model(asked: str, sdk: Sdk) -> None:
 
 
 async def _choose_model(rpc: Rpc, nodes: Nodes, asked: str | None, sdk: Sdk) -> str:
-    """`asked`, or the only one that the network serves. Raises UsageError with the list."""
+    """`asked`, or the only one that the network serves. Raises UsageError with the list.
+
+    Raises EngineError where the token is refused, or the only one cannot be known yet.
+    """
     try:
         nodes.refresh(await rpc.heartbeats())
     except EngineRefused:
         raise
     except EngineError as error:
-        if asked is None:
-            raise NotFinished(
-                f"which model? {error.message}", "name one with --model, or try later"
-            ) from error
+        if asked is None:  # each try of the caller's begins anew: all that helps is patience
+            message = f"the Dria RPC is down: {error.message}{nodes.remark}"
+            raise Throttled("rpc_down", message) from error
+        nodes.not_listed(error)
     if asked is not None:
         return asked
-    served = [model for model in nodes.served() if model in sdk.models]
-    if len(served) == 1:
-        return served[0]
-    if not served:
-        raise NotFinished("which model? the network has no nodes at the moment", "try later")
-    raise UsageError("which model?", f"--model with one of: {', '.join(served)}")
+    known = [model for model in nodes.served() if model in sdk.models]
+    if not known:
+        raise nodes.lack(None)
+    if len(known) > 1:
+        raise UsageError("which model?", f"--model with one of: {shown(known, len(known))}")
+    return known[0]

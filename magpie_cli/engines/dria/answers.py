@@ -8,6 +8,7 @@ import orjson
 from magpie_cli.engine import EngineError, PairRefused, Transient
 from magpie_cli.engines.dria.sdk import Sdk, Sealed
 
+LONGEST_NAME = 200  # letters of a model's name
 ERROR_SHOWN = 300  # characters of a node's own words
 
 _REFUSED_PROMPT = "Invalid prompt"  # the one error for which the SDK does not try again
@@ -16,7 +17,7 @@ _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a node wrote, stripped, none of it empty, and the model it says it used."""
+    """What a node wrote, stripped, none of it empty, and the model it says it used, if any."""
 
     utterances: tuple[str, ...]
     model: str
@@ -46,8 +47,12 @@ def open_answer(
 
     None where another than `node` signed it.
     """
+    outcome: Answer | EngineError
     if "error" in sealed.result:
-        outcome: Answer | EngineError = _error(str(sealed.result["error"])[:ERROR_SHOWN], node)
+        outcome = _error(str(sealed.result["error"])[:ERROR_SHOWN], node)
+    elif not isinstance(sealed.result.get("ciphertext"), str):
+        # The SDK would take it to libsecp256k1 as it is, which aborts the process.
+        outcome = Transient("bad_answer", f"node {node}: its answer holds no text")
     else:
         try:
             text = sdk.open(sealed, private_key, node)
@@ -73,7 +78,9 @@ def _answer(text: str, sealed: Sealed, node: str, number: int) -> Answer | Engin
     utterances = tuple(text.strip() for text in texts)
     if not all(utterances):
         return Transient("empty_reply", f"node {node}: an utterance is empty")
-    return Answer(utterances, str(sealed.result.get("model") or ""))
+    model = sealed.result.get("model")
+    known = isinstance(model, str) and 0 < len(model) <= LONGEST_NAME
+    return Answer(utterances, str(model) if known else "")
 
 
 def _error(words: str, node: str) -> EngineError:

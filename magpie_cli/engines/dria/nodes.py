@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 
-from magpie_cli.engine import Throttled
+from magpie_cli.engine import EngineError, Throttled
 from magpie_cli.engines.dria.sdk import Sdk
+from magpie_cli.engines.names import shown
 
 MISSES_OF_THE_GONE = 3  # listings in a row without it: its tasks are given to others
 LONGEST_REST = 60.0  # seconds
@@ -43,19 +43,24 @@ class Node:
 
 @dataclass(slots=True)
 class Nodes:
-    """Every node of the latest listing. The least busy one takes the next task.
+    """Every node of the latest listing, and for a while those that it lacks but have our tasks.
+
+    The least busy one takes the next task.
 
     A node has at most the SDK's own number of our tasks at a time (3 where it runs Ollama), for the
     counts in heartbeats are up to a minute old.
     """
 
     sdk: Sdk
+    remark: str = ""  # about a network that has nobody to offer
     _nodes: dict[str, Node] = field(default_factory=dict)
     _read: dict[str, list[Node]] = field(default_factory=dict)
+    _trouble: str | None = None
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     def refresh(self, heartbeats: Collection[str]) -> None:
-        """Take the latest listing for the truth: who is not in it is forgotten."""
+        """Take the latest listing for the truth: who is not in it gets no more tasks."""
+        self._trouble = None
         self._read = {
             heartbeat: self._read.get(heartbeat) or self._read_heartbeat(heartbeat)
             for heartbeat in heartbeats
@@ -71,6 +76,14 @@ class Nodes:
             if node.in_flight and not node.is_gone:
                 node.models = frozenset()
                 self._nodes[node.address] = node
+        self.wake_all()
+
+    def not_listed(self, error: EngineError) -> None:
+        """There is no new listing, and this is why."""
+        self._trouble = error.message
+
+    def wake_all(self) -> None:
+        """Let whoever waits for a node look again."""
         while self._waiting:
             self._wake_one()
 
@@ -80,15 +93,16 @@ class Nodes:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     async def take(self, model: str, avoid: Collection[str]) -> Node:
-        """A node for one task, which must be given back. Waits while all are busy.
+        """A node for one task, which must be given back.
 
         Not one of `avoid` where another serves the model. Raises Throttled where none serves it.
+        Waits while all are busy, for as long as they are listed: each task there has its own time.
         """
         limit = self.sdk.queue_limit(model)
         while True:
             serving = [node for node in self._nodes.values() if model in node.models]
             if not serving:
-                raise Throttled("no_nodes", self._lack(model))
+                raise self.lack(model)
             now = asyncio.get_running_loop().time()
             node = min(serving, key=lambda node: node.reluctance(avoid, now))
             if node.in_flight < limit:
@@ -99,14 +113,16 @@ class Nodes:
             self._waiting.append(turn)
             await turn
 
-    def give_back(self, node: Node, *, failed: bool) -> None:
-        """The node's task is over. One that fails again and again rests, while others serve.
+    def give_back(self, node: Node, *, worked: bool | None) -> None:
+        """The node's task is over; None where nothing can be said of how the node did it.
 
-        It would be the least busy of all, and draw every pair to itself.
+        One that fails again and again rests, while others serve: it would be the least busy of all,
+        and draw every pair to itself.
         """
         node.in_flight -= 1
-        node.failures = node.failures + 1 if failed else 0
-        if node.failures > 1:
+        if worked is not None:
+            node.failures = 0 if worked else node.failures + 1
+        if worked is False and node.failures > 1:
             rest = min(LONGEST_REST, 2.0 ** min(node.failures, 10))
             node.rests_until = asyncio.get_running_loop().time() + rest
         self._wake_one()
@@ -121,16 +137,25 @@ class Nodes:
     def _read_heartbeat(self, heartbeat: str) -> list[Node]:
         models, peers = self.sdk.read_heartbeat(heartbeat)
         return [
-            Node(address, peer_id, frozenset(name for name in models if address in models[name]))
+            Node(address, peer_id, _names(name for name in models if address in models[name]))
             for address, peer_id in peers.items()
+            if isinstance(peer_id, str)
         ]
 
-    def _lack(self, model: str) -> str:
+    def lack(self, model: str | None) -> Throttled:
+        """Why no node takes a task for `model`, or for any; worth waiting for."""
         served = self.served()
+        what = f"no node serves {model}" if model else "no node serves a model of the Dria SDK's"
+        if self._trouble:
+            asked = f"who is there cannot be asked: {self._trouble}"
+            return Throttled("rpc_down", f"{what}: {asked}{self.remark}")
         if not served:
             many = f"{len(self._nodes):,} nodes, all of them busy" if self._nodes else "no nodes"
-            return f"no node takes a task for {model}: the network has {many} at the moment"
-        most = islice(served.items(), MODELS_SHOWN)
-        shown = ", ".join(f"{name} ({number:,})" for name, number in most)
-        more = f" and {len(served) - MODELS_SHOWN} more" if len(served) > MODELS_SHOWN else ""
-        return f"no node serves {model}; the network serves {shown}{more}"
+            text = f"{what}: the network has {many} at the moment{self.remark}"
+            return Throttled("no_nodes", text)
+        names = shown((f"{name} ({number:,})" for name, number in served.items()), MODELS_SHOWN)
+        return Throttled("no_nodes", f"{what}; the network serves {names}")
+
+
+def _names(models: Iterable[object]) -> frozenset[str]:
+    return frozenset(name for name in models if isinstance(name, str))

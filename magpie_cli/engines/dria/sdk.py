@@ -7,6 +7,7 @@ datasets, pandas and duckdb (and the `~/.dria` folder that comes with them), whi
 brings. Never heard: its log handlers, one on standard output, and its warnings.
 """
 
+import base64
 import logging
 import sys
 import warnings
@@ -18,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import orjson
 
 from magpie_cli.devnet import check_sdk
 
@@ -99,9 +102,10 @@ class Sdk:
             if not keys.public.startswith("0x0"):
                 return keys
 
-    def task(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """A task as it goes over the wire."""
-        return dict(self._models.TaskModel(**fields))
+    def payload(self, fields: Mapping[str, Any]) -> str:
+        """A task as it goes over the wire: base64 of its JSON."""
+        task = self._models.TaskModel(**fields)
+        return base64.b64encode(orjson.dumps(dict(task))).decode()
 
     def read_heartbeat(self, heartbeat: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Model -> addresses that take tasks for it now, and address -> peer id."""

@@ -5,20 +5,17 @@ up still counts, until the dialogue has one. A second one is passed over.
 """
 
 import asyncio
-import base64
 import hashlib
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
-
 from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Throttled, Transient
 from magpie_cli.engines.dria.answers import Answer, open_answer, read_answer
-from magpie_cli.engines.dria.nodes import Node, Nodes
+from magpie_cli.engines.dria.asked import Asked, Task
+from magpie_cli.engines.dria.nodes import Nodes
 from magpie_cli.engines.dria.rpc import Rpc
 from magpie_cli.engines.dria.sdk import Sdk
 
@@ -26,33 +23,9 @@ DATASET = "magpie"  # any name; the SDK's own way to publish fails without one
 LISTING_SECONDS = 5.0  # between two looks at who is there
 SOONEST_POLL = 0.1  # seconds, as below; after answers came
 LATEST_POLL = 1.0  # after none came, again and again
-FORGET_AFTER = 120.0  # a dialogue that nobody waits for, at least: longer than any backoff
+LONGEST_PAUSE = 120.0  # that the RPC may ask for
+FORGET_AFTER = 300.0  # a dialogue that nobody waits for, at least: longer than any pause of a pace
 ANSWERS_IN_A_ROW = 8  # that are opened before the event loop gets its turn
-
-
-_Outcome = asyncio.Future[Answer | BaseException]
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """A dialogue of so many utterances: its tasks, the nodes that have tried, its answer."""
-
-    number: int
-    tasks: list[str] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
-    answer: Answer | None = None
-    waiting: _Outcome | None = None
-    forget_at: float = math.inf  # while somebody asks
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """One attempt. `private_key` opens the answer of `node`."""
-
-    id: str
-    asked: _Asked
-    node: Node
-    private_key: str
 
 
 class Tasks:
@@ -78,8 +51,8 @@ class Tasks:
         self._listing = listing
         self._dataset = hashlib.sha256(f"{token}{DATASET}".encode()).hexdigest()
         self._run = secrets.token_hex(4)  # how the ids of all our tasks begin
-        self._asked: dict[str, _Asked] = {}
-        self._tasks: dict[str, _Task] = {}
+        self._asked: dict[str, Asked] = {}
+        self._tasks: dict[str, Asked] = {}
         self._strangers = 0
         self._work = asyncio.Event()
         self._over: BaseException | None = None
@@ -87,8 +60,11 @@ class Tasks:
 
     def start(self) -> None:
         """Look for nodes and answers from now on."""
-        for loop in (self._watch_nodes(), self._poll()):
-            self._background.append(task := asyncio.create_task(loop))
+        self._background = [
+            asyncio.create_task(self._watch_nodes()),
+            asyncio.create_task(self._poll()),
+        ]
+        for task in self._background:
             task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
@@ -102,9 +78,9 @@ class Tasks:
     ) -> Answer:
         """The answer of `number` utterances for the dialogue of that id: one more attempt at it.
 
-        Raises EngineError.
+        Raises EngineError; and whatever broke the search for answers, which would be a bug.
         """
-        asked = self._asked.setdefault(dialogue, _Asked(number))
+        asked = self._asked.setdefault(dialogue, Asked(number))
         asked.forget_at = math.inf
         try:
             answer = asked.answer or await self._attempt(asked, model, workflow)
@@ -113,73 +89,85 @@ class Tasks:
                 raise
             answer = asked.answer  # it came although its task seemed not to get through
         finally:
-            asked.waiting = None
             asked.forget_at = _now() + max(FORGET_AFTER, self._timeout)
         self._forget(dialogue)
         return answer
 
-    async def _attempt(self, asked: _Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
+    async def _attempt(self, asked: Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
         if self._over:
             raise self._over
-        node = await self._nodes.take(model, asked.tried)
-        failed = False
+        # After an outage the task may still be worked at: it is not sent again in its time.
+        task = asked.pending or await self._begin(asked, model, workflow)
         try:
-            if asked.answer:  # it came late, while all nodes were busy
-                return asked.answer
-            asked.waiting = asyncio.get_running_loop().create_future()
-            await self._publish(asked, node, model, workflow)
-            outcome = await self._outcome(asked.waiting, node)
-            failed = isinstance(outcome, Transient)
-        finally:
-            self._nodes.give_back(node, failed=failed)
-        if failed:
-            asked.tried.add(node.address)
-        if isinstance(outcome, Answer):
-            return outcome
-        raise outcome
-
-    async def _outcome(self, waiting: _Outcome, node: Node) -> Answer | BaseException:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await waiting
+            async with asyncio.timeout_at(task.overdue_at):
+                await asked.news.wait()
         except TimeoutError:
-            if self._rpc.is_out:
-                return Throttled("rpc_down", "the Dria RPC is down: no answers come")
-            return Transient("timeout", self._overdue(node))
+            outage = self._rpc.hands_out_no_answers
+            asked.failure = _no_answers() if outage else Transient("timeout", self._overdue(task))
+        asked.news.clear()
+        if asked.answer:
+            return asked.answer
+        failure = asked.failure or self._over or _no_answers()
+        if not isinstance(failure, Throttled):
+            self._end(asked, worked=False if isinstance(failure, Transient) else None)
+        raise failure
 
-    async def _publish(
-        self, asked: _Asked, node: Node, model: str, workflow: Mapping[str, Any]
-    ) -> None:
+    async def _begin(self, asked: Asked, model: str, workflow: Mapping[str, Any]) -> Task:
+        """Send a task to the node that takes the next one."""
+        node = await self._nodes.take(model, asked.tried)
         keys = self._sdk.new_keys()
-        task = _Task(self._run + secrets.token_hex(12), asked, node, keys.private)
-        fields = self._sdk.task(
-            {
-                "taskId": task.id,
-                "input": {"workflow": workflow, "model": [model]},
-                "pickedNodes": [node.address],
-                "nodePeerIds": [node.peer_id],
-                "deadline": (datetime.now(UTC) + timedelta(seconds=self._timeout)).isoformat(),
-                "datasetId": self._dataset,
-                "publicKey": keys.public.removeprefix("0x"),
-                "privateKey": keys.private,
-            }
-        )
-        payload = base64.b64encode(orjson.dumps(fields)).decode()
-        if len(payload) > self._sdk.largest_payload:
+        overdue_at = _now() + self._timeout
+        task = Task(self._run + secrets.token_hex(12), node, keys.private, overdue_at)
+        # Known before it is sent: its answer may be faster than the reply to the POST.
+        asked.pending = asked.tasks[task.id] = task
+        self._tasks[task.id] = asked
+        asked.news.clear()
+        sent = False
+        try:
+            await self._send(task, keys.public, model, workflow)
+            sent = True
+        finally:
+            if not sent:
+                self._end(asked, worked=None)
+        return task
+
+    async def _send(
+        self, task: Task, public_key: str, model: str, workflow: Mapping[str, Any]
+    ) -> None:
+        if self._over:  # while all nodes were busy
+            raise self._over
+        fields = {
+            "taskId": task.id,
+            "input": {"workflow": workflow, "model": [model]},
+            "pickedNodes": [task.node.address],
+            "nodePeerIds": [task.node.peer_id],
+            "deadline": (datetime.now(UTC) + timedelta(seconds=self._timeout)).isoformat(),
+            "datasetId": self._dataset,
+            "publicKey": public_key.removeprefix("0x"),
+            "privateKey": task.private_key,
+        }
+        payload = self._sdk.payload(fields)
+        most = self._sdk.largest_payload
+        if len(payload) > most:
             raise PairRefused(
                 "payload_too_large",
-                f"a task of {len(payload):,} bytes, and the network takes "
-                f"{self._sdk.largest_payload:,}: the personas are too long",
+                f"a task of {len(payload):,} bytes, and the network takes {most:,}: "
+                "the personas are too long",
             )
-        # Before it is sent: its answer may be faster than the reply to the POST.
-        self._tasks[task.id] = task
-        asked.tasks.append(task.id)
         self._work.set()
         await self._rpc.publish(payload)
 
-    def _overdue(self, node: Node) -> str:
+    def _end(self, asked: Asked, *, worked: bool | None) -> None:
+        """The pending task is over; None where nothing can be said of its node."""
+        if asked.pending:
+            self._nodes.give_back(asked.pending.node, worked=worked)
+            if worked is False:
+                asked.tried.add(asked.pending.node.address)
+            asked.pending = None
+
+    def _overdue(self, task: Task) -> str:
         message = (
-            f"no answer from node {node.address} within {self._timeout:g} s "
+            f"no answer from node {task.node.address} within {self._timeout:g} s "
             "(--timeout SECONDS waits longer)"
         )
         if self._strangers:
@@ -187,29 +175,34 @@ class Tasks:
         return message
 
     def _forget(self, dialogue: str) -> None:
-        for task in self._asked.pop(dialogue).tasks:
+        asked = self._asked.pop(dialogue)
+        self._end(asked, worked=True if asked.answer else None)
+        for task in asked.tasks:
             self._tasks.pop(task, None)
 
     async def _watch_nodes(self) -> None:
+        delay = self._listing
         while True:
-            await asyncio.sleep(self._listing)
+            await asyncio.sleep(delay)
+            delay = self._listing
             try:
                 self._nodes.refresh(await self._rpc.heartbeats())
             except EngineRefused as error:
                 self._refuse(error)
-            except EngineError:
-                continue
-            for asked in [*self._asked.values()]:
-                self._give_up_on_the_gone(asked)
+            except EngineError as error:
+                self._nodes.not_listed(error)
+                delay = max(delay, _pause(error))
+            else:
+                for asked in [*self._asked.values()]:
+                    self._give_up_on_the_gone(asked)
             for dialogue, asked in [*self._asked.items()]:
                 if asked.forget_at < _now():
                     self._forget(dialogue)
 
-    def _give_up_on_the_gone(self, asked: _Asked) -> None:
-        task = self._tasks.get(asked.tasks[-1]) if asked.tasks else None
-        if task and task.node.is_gone:
-            message = f"node {task.node.address} has left the network"
-            _settle(asked, Transient("node_gone", message))
+    def _give_up_on_the_gone(self, asked: Asked) -> None:
+        if asked.pending and asked.pending.node.is_gone:
+            message = f"node {asked.pending.node.address} has left the network"
+            asked.tell(Transient("node_gone", message))
 
     async def _poll(self) -> None:
         delay = SOONEST_POLL
@@ -224,8 +217,11 @@ class Tasks:
                 answers = await self._rpc.answers()
             except EngineRefused as error:
                 self._refuse(error)
-            except EngineError:
-                continue
+            except EngineError as error:
+                delay = max(delay, _pause(error))
+                if self._rpc.hands_out_no_answers:
+                    for asked in self._asked.values():
+                        asked.tell(Throttled(error.kind, error.message))
             else:
                 if answers:
                     delay = SOONEST_POLL
@@ -242,23 +238,24 @@ class Tasks:
         sealed = read_answer(answer)
         if sealed is None:
             return
-        task = self._tasks.get(sealed.task_id)
-        if task is None:
+        asked = self._tasks.get(sealed.task_id)
+        if asked is None:
             self._strangers += not sealed.task_id.startswith(self._run)
             return
-        asked, node = task.asked, task.node.address
-        outcome = open_answer(self._sdk, sealed, task.private_key, node, asked.number)
-        if isinstance(outcome, Answer):
-            asked.answer = asked.answer or outcome
-            _settle(asked, outcome)
-        elif outcome and asked.tasks[-1] == task.id:  # of an earlier attempt it is no news
-            _settle(asked, outcome)
+        task = asked.tasks[sealed.task_id]
+        opened = open_answer(self._sdk, sealed, task.private_key, task.node.address, asked.number)
+        if isinstance(opened, Answer):
+            asked.answer = asked.answer or opened
+            asked.tell()
+        elif opened and task is asked.pending:  # of an earlier attempt it is no news
+            asked.tell(opened)
 
     def _refuse(self, error: BaseException) -> None:
         """Nothing will come any more: not for those that wait, nor for those to come."""
         self._over = error
         for asked in self._asked.values():
-            _settle(asked, error)
+            asked.tell(error)
+        self._nodes.wake_all()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A loop that breaks is a bug, which whoever waits must meet."""
@@ -266,9 +263,14 @@ class Tasks:
             self._refuse(error)
 
 
-def _settle(asked: _Asked, outcome: Answer | BaseException) -> None:
-    if asked.waiting and not asked.waiting.done():
-        asked.waiting.set_result(outcome)
+def _no_answers() -> Throttled:
+    return Throttled("rpc_down", "the Dria RPC is down: no answers come")
+
+
+def _pause(error: EngineError) -> float:
+    """Seconds that the RPC asks for."""
+    asked = error.retry_after if isinstance(error, Throttled) else None
+    return min(LONGEST_PAUSE, asked or 0.0)
 
 
 def _now() -> float:
