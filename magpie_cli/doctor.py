@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from platform import python_version
 from urllib.parse import urlsplit
 
+from magpie_cli.address import LOOPBACK
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
-from magpie_cli.engines import ENGINES, LOOPBACK
+from magpie_cli.engines import ENGINES
 from magpie_cli.errors import UsageError
 
 ANSWER_SECONDS = 0.5

@@ -17,7 +17,6 @@ from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _OPENAI = "magpie_cli.engines.openai"
 

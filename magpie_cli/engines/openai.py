@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from magpie_cli.address import checked_url, find_proxy
 from magpie_cli.engine import (
     Completion,
     EngineError,
@@ -24,9 +25,9 @@ from magpie_cli.engine import (
     Sampling,
     Transient,
 )
-from magpie_cli.engines.address import checked_url, find_key, find_proxy
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
 from magpie_cli.engines.http_reply import json_object, read_body, reason
+from magpie_cli.engines.keys import find_key
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.records import Usage
 from magpie_cli.settings import Settings
