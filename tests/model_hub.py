@@ -53,6 +53,7 @@ class ModelHub:
         self.size: int | None = SIZE
         self.etag = '"v1"'
         self.token: str | None = None
+        self.licence = LICENCE_TEXT
         self.licences = 1
         self.layers: list[dict[str, Any]] | None = None
         self.faults: Iterator[Fault | None] = iter(())
@@ -175,7 +176,7 @@ class ModelHub:
         return web.Response(status=307, headers={"Location": f"{self.store_url}/{path}"})
 
     async def _licence(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(body=LICENCE_TEXT)
+        return web.Response(body=self.licence)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         fault = next(self.faults, None)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 from magpie_cli.display import moves_cursor
@@ -12,7 +13,7 @@ from magpie_cli.display.text import LOG_SECONDS, safe
 from magpie_cli.models.wanted import size_text
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
     from magpie_cli.display.bar import NarrowProgress
 
@@ -48,8 +49,7 @@ class DownloadLog(SilentDownload):
         """`312 MB of 1.12 GB`, where the last line is a minute old."""
         if self._clock() - self._said >= LOG_SECONDS:
             self._said = self._clock()
-            much = f" of {size_text(total)}" if total is not None else ""
-            self._write(f"{size_text(done)}{much}")
+            self._write(_much(done, total))
 
     def _write(self, text: str) -> None:
         try:
@@ -82,9 +82,10 @@ class DownloadBar(DownloadLog):
         if self._bar is None or self._task is None:
             self._bar = _bar(self._stream)
             # What was there before says nothing about the speed.
-            self._task = self._bar.add_task("", completed=done, total=total)
+            self._task = self._bar.add_task("", completed=done, total=total, facts="")
             self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
+        self._bar.update(self._task, facts=_facts(self._bar.tasks[0], done, total))
         self._bar.refresh()
 
     def close(self) -> None:
@@ -116,27 +117,36 @@ def open_download(*, quiet: bool, stream: TextIO | None = None) -> Iterator[Sile
 
 def _bar(stream: TextIO) -> "NarrowProgress":
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, TextColumn
     from rich.table import Column
 
     from magpie_cli.display.bar import NarrowProgress
 
     console = Console(file=stream)
     width = max(4, min(40, console.width // 5))
-    cut = Column(no_wrap=True, overflow="ellipsis")  # where it is narrow, at the end
+    cut = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # where it is narrow, at the end
     return NarrowProgress(
         BarColumn(bar_width=width, table_column=Column(min_width=width)),
-        DownloadColumn(table_column=cut),
-        TransferSpeedColumn(table_column=cut),
-        TimeRemainingColumn(table_column=cut),
+        TextColumn("{task.fields[facts]}", markup=False, table_column=cut),
         console=console,
         auto_refresh=False,
+        expand=True,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
+
+
+def _much(done: int, total: int | None) -> str:
+    """`312 MB of 1.12 GB`."""
+    return size_text(done) + (f" of {size_text(total)}" if total is not None else "")
+
+
+def _facts(task: "Task", done: int, total: int | None) -> str:
+    """`312 MB of 1.12 GB, 24.1 MB/s, 0:00:34 left`."""
+    facts = [_much(done, total)]
+    if task.speed:
+        facts.append(f"{size_text(round(task.speed))}/s")
+    if task.time_remaining is not None:
+        facts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
+    return ", ".join(facts)
