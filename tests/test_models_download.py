@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.models import Means, Wanted, fetch, find_model, resolve
 from magpie_cli.models.cache import Note, part_path
+from magpie_cli.models.part import open_part
 from magpie_cli.models.retry import RETRIES
 from tests import model_hub
 from tests.model_hub import (
@@ -347,12 +349,11 @@ async def test_a_cancelled_download_goes_on_later(case: Case) -> None:
     assert case.hub.fetched[-1].range == "bytes=1000-"
 
 
-async def test_the_event_loop_goes_on_while_a_part_is_hashed(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between two blocks of what is there, other tasks get their turn."""
-    monkeypatch.setattr("magpie_cli.models.part.BLOCK", 1000)
-    case.leave_part(SIZE - 1)
+async def test_the_event_loop_goes_on_while_a_part_is_hashed(case: Case) -> None:
+    """Hashing what is there leaves other tasks their turn, and comes out right."""
+    there = 64 * 1024 * 1024
+    part = case.leave_part(0)
+    os.truncate(part, there)
     turns = 0
 
     async def count() -> None:
@@ -362,9 +363,43 @@ async def test_the_event_loop_goes_on_while_a_part_is_hashed(
             turns += 1
 
     other = asyncio.create_task(count())
-    await case.fetch()
+    async with open_part(case.find().path, case.sleep, lambda _: None) as opened:
+        await opened.take_stock(SHA256, None)
+        assert opened.size == there
+        assert opened.sha256 == hashlib.sha256(bytes(there)).hexdigest()
     other.cancel()
-    assert turns > 100
+    assert turns > 10
+
+
+async def test_a_part_that_no_network_can_fill_is_no_reason_to_wait(case: Case) -> None:
+    """What an earlier process left does not mean that somebody answers now."""
+    case.leave_part(1000)
+    wanted = await resolve(case.find(), means=case.means)
+    case.hub.store_url = "http://127.0.0.1:1"
+    with pytest.raises(MagpieError, match="nothing answers: 127"):
+        await fetch(wanted, lambda *_: None, means=case.means)
+    assert case.slept == []
+
+
+async def test_the_hub_is_asked_once(case: Case) -> None:
+    """What `resolve` could not learn, `fetch` does not ask again."""
+    case.hub.sha256 = None
+    wanted = await resolve(case.find(), means=case.means)
+    await fetch(wanted, lambda *_: None, means=case.means)
+    assert [each.method for each in case.hub.asked] == ["HEAD", "GET", "GET", "GET"]
+
+
+async def test_a_revision_may_have_slashes(case: Case) -> None:
+    """`refs/pr/1` is one step of the address."""
+    assert (await case.fetch(f"{NAME}@refs/pr/1")).read_bytes() == CONTENT
+
+
+async def test_a_server_without_tls_is_no_safe_connection(case: Case) -> None:
+    """Https at the address of something else is said as that, not as a missing network."""
+    case.environment["HF_ENDPOINT"] = case.hub.hub_url.replace("http://", "https://")
+    said = await case.fails()
+    assert "no safe connection to 127.0.0.1: " in said
+    assert "SSL_CERT_FILE" in said
 
 
 async def test_two_at_once_fetch_it_once(case: Case) -> None:

@@ -119,6 +119,17 @@ async def test_no_network_is_one_sentence(
     assert case.slept == []
 
 
+async def test_a_proxy_that_refuses_is_named(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the proxy says is not taken for the hub's word, and its password is not shown."""
+    address = case.hub.hub_url.replace("http://", "http://me:hunter2@")
+    monkeypatch.setenv("https_proxy", address)
+    case.environment["HF_ENDPOINT"] = "https://hub.example"
+    said = await case.fails()
+    assert "the proxy on the way to hub.example answered 4" in said
+    assert "hunter2" not in said
+    assert not [each for each in case.hub.asked if "Authorization" in each.headers]
+
+
 async def test_a_store_that_is_out_of_reach(case: Case) -> None:
     """The hub answers, and the host that it sends us to does not: that is named."""
     case.hub.store_url = "http://127.0.0.1:1"

@@ -97,7 +97,8 @@ class DownloadBar(DownloadLog):
 
     def _write(self, text: str) -> None:
         if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            with suppress(OSError, ValueError):
+                self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             super()._write(text)
 

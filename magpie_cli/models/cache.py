@@ -44,7 +44,8 @@ class Note:
             note = cls(**{key: found[key] for key in cls.__slots__})
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             return None
-        return note if isinstance(note.size, int) and isinstance(note.name, str) else None
+        known = isinstance(note.name, str) and isinstance(note.licence, str | None)
+        return note if known and isinstance(note.size, int) else None
 
     def write(self, path: Path) -> None:
         """Put it beside `path`, whole or not at all."""

@@ -26,14 +26,15 @@ async def resolve(
     """
     means = means or Means()
     source = wanted.source
-    if wanted.present or source is None or (wanted.sha256 and wanted.size and wanted.licence):
+    known = wanted.sha256 and wanted.size and wanted.licence
+    if wanted.present or source is None or wanted.asked or known:
         return wanted
     origin = origin_of(source, means)
     async with open_web(means.silence) as web:
         facts = await retried(
             lambda: origin.describe(web, wanted.licence), sleep=means.sleep, say=say
         )
-    return replace(wanted, size=facts.size, sha256=facts.sha256, licence=facts.licence)
+    return replace(wanted, size=facts.size, sha256=facts.sha256, licence=facts.licence, asked=True)
 
 
 async def fetch(

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from magpie_cli.address import check_key, checked_url
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.models.names import HubFile
-from magpie_cli.models.origin import LICENCE_LENGTH, Facts, checksum
+from magpie_cli.models.origin import LICENCE_LENGTH, Facts, checksum, whole_number
 from magpie_cli.models.retry import Interrupted
 from magpie_cli.models.web import Web, a_page, is_page
 
@@ -54,9 +54,7 @@ class Hub:
             length = headers.get("Content-Length", "") if response.status == 200 else ""
             size = headers.get("X-Linked-Size") or length
             sha256 = checksum(headers.get("X-Linked-ETag", ""))
-        return Facts(
-            int(size) if size.isdecimal() else None, sha256, licence or await self._licence(web)
-        )
+        return Facts(whole_number(size), sha256, licence or await self._licence(web))
 
     async def _licence(self, web: Web) -> str | None:
         """As the repository's card names it; None where the hub does not say."""

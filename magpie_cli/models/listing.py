@@ -9,7 +9,7 @@ from typing import Literal
 from magpie_cli.errors import MagpieError
 from magpie_cli.models.cache import Note, cache_folder, is_whole, part_path
 from magpie_cli.models.catalogue import CATALOGUE, CatalogueModel
-from magpie_cli.models.wanted import find_model, size_text
+from magpie_cli.models.wanted import ASK_FIRST, find_model, size_text
 
 Place = Literal["here", "in part", "not here"]
 
@@ -56,7 +56,9 @@ def text(lines: Sequence[ListedModel]) -> str:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
         for row in rows
     ]
-    return "\n".join([*table, "", "magpie pull NAME fetches one; so does generate, up to 4 GB."])
+    most = size_text(ASK_FIRST)
+    end = f"magpie pull NAME fetches one; so does generate, up to {most}."
+    return "\n".join([*table, "", end])
 
 
 def _remark(line: ListedModel) -> str:

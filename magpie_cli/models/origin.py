@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 SHA256_DIGITS = 64
+MOST_DIGITS = 18
 LICENCE_LENGTH = 100  # characters of it that are shown
 
 
@@ -46,6 +47,11 @@ class Origin(Protocol):
     def refusal(self, response: "aiohttp.ClientResponse") -> MagpieError:
         """What an answer means that is no file."""
         ...
+
+
+def whole_number(text: str) -> int | None:
+    """`text` if it is a number of bytes that can be."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 def checksum(text: str) -> str | None:

@@ -28,13 +28,16 @@ class Part:
         self.size = 0
         self._hash = hashlib.sha256()
 
-    async def take_stock(self, sha256: str | None) -> None:
-        """Keep what is there if it is a part of the file with this checksum; else start over."""
+    async def take_stock(self, sha256: str | None, size: int | None) -> None:
+        """Keep what is there if it is a part of the file with this checksum; else start over.
+
+        A part of more than `size` bytes is none.
+        """
+        there = self.on_disk
         same = self._belongs_to().get("sha256") == sha256 and (sha256 or self.etag)
-        if not same or not self.on_disk:
+        if not same or not there or (size is not None and there > size):
             self.empty(sha256)
             return
-        there = self.on_disk
         while self.size < there:
             self.size += await asyncio.to_thread(self._hash_block, self.size)
 
@@ -133,8 +136,8 @@ async def _lock(
         with cache_errors(part):
             part.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if _locked(fd) and _is_still(fd, part):
-            return fd
+            if _locked(fd) and _is_still(fd, part):
+                return fd
         size = os.fstat(fd).st_size
         os.close(fd)
         on_wait(size)

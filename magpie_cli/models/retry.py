@@ -43,14 +43,15 @@ async def retried(
 
     Raises MagpieError where nobody ever answered, NotFinished where it is given up.
     """
-    best, tries, heard = progress(), 0, False
+    first = best = progress()
+    tries, heard = 0, False
     while True:
         try:
             return await request()
         except Interrupted as error:
             tries = 1 if progress() > best else tries + 1
             best = max(best, progress())
-            heard = heard or error.answered or best > 0
+            heard = heard or error.answered or best > first
             if not heard:
                 raise MagpieError(
                     f"nothing answers: {error.message}",

@@ -21,7 +21,7 @@ SAID_ALOUD = 1_000_000_000  # bytes; checking so many takes a while
 
 OnProgress = Callable[[int, int | None], None]
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,8 @@ class Transfer:
         part, wanted = self.part, self.wanted
         if part.on_disk > SAID_ALOUD:
             self.say(f"checking the {size_text(part.on_disk)} that are there")
-        await part.take_stock(wanted.sha256)
+        await part.take_stock(wanted.sha256, wanted.size)
         if wanted.size is not None:
-            if part.size > wanted.size:
-                part.empty(wanted.sha256)
             self._check_space(wanted.size)
         self.on_progress(part.size, wanted.size)
         await retried(

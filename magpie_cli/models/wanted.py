@@ -19,10 +19,11 @@ Kind = Literal["catalogue", "file", "hub", "ollama"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`name` is what was typed. `path` is an absolute path, of a whole file if it is `present`.
+    """`name` is what was typed, or the catalogue's name for it.
 
+    `path` is an absolute path, of a whole file if it is `present`.
     `size` in bytes, `sha256` in hexadecimal; None where they are not known (yet). `source` is None
-    for a file of the user's own.
+    for a file of the user's own. `asked` says whether the host has told what it knows.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Wanted:
     size: int | None = None
     sha256: str | None = None
     licence: str | None = None
+    asked: bool = False
 
     def sentence(self) -> str:
         """`qwen2.5:1.5b, 1.12 GB, licence Apache-2.0, from hf:...`."""
@@ -64,7 +66,7 @@ def find_model(
     note = Note.of(path) if present else None
     known = note or (found if isinstance(found, CatalogueModel) else None)
     return Wanted(
-        name,
+        found.name if isinstance(found, CatalogueModel) else name,
         kind,
         path,
         present,

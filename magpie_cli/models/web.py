@@ -68,13 +68,8 @@ class Web:
                         yield response
                         return
                     target = after
-        except TimeoutError as error:
-            connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
-            raise Interrupted(f"no word from {host} in time", answered=connected) from error
-        except aiohttp.ClientConnectorError as error:
-            raise Interrupted(f"{host}: {_reason(error)}", answered=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Interrupted(f"the connection to {host} was cut") from error
+            raise _explained(error, host) from error
         raise MagpieError(f"{home.host} redirects without end", "try again later")
 
     async def json(
@@ -161,6 +156,29 @@ def _check(response: "aiohttp.ClientResponse", host: str | None) -> None:
             f"{host} answered {response.status}",
             retry_after=float(wait) if wait.isdecimal() else None,
         )
+
+
+def _explained(error: Exception, host: str | None) -> Interrupted | MagpieError:
+    """What may pass, and what will not."""
+    import aiohttp
+
+    if isinstance(error, TimeoutError):
+        connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        return Interrupted(f"no word from {host} in time", answered=connected)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return MagpieError(
+            f"the proxy on the way to {host} answered {error.status}",
+            "if it wants a password: export HTTPS_PROXY=http://user:password@host:port",
+        )
+    if isinstance(error, aiohttp.ClientSSLError):
+        return MagpieError(
+            f"no safe connection to {host}: {_reason(error)}",
+            "behind a proxy that reads along, name its certificates: export "
+            "SSL_CERT_FILE=/path/to/them.pem",
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Interrupted(f"{host}: {_reason(error)}", answered=False)
+    return Interrupted(f"the connection to {host} was cut")
 
 
 def _reason(error: "aiohttp.ClientConnectorError") -> str:
