@@ -416,6 +416,25 @@ async def test_two_at_once_fetch_it_once(case: Case) -> None:
     assert len(names_in(case.folder)) == 2
 
 
+async def test_whoever_waited_for_a_bad_file_fetches_a_good_one(case: Case) -> None:
+    """The part that the first had to delete is not the one that the second fills."""
+
+    async def held(hub: ModelHub, request: web.Request) -> web.StreamResponse:
+        await hub.released.wait()
+        return await flips(hub, request)
+
+    case.hub.faults = iter([held])
+    first = asyncio.create_task(case.fetch())
+    await until(lambda: case.hub.fetched)
+    second = asyncio.create_task(case.fetch())
+    await until(lambda: case.said)
+    case.hub.release()
+    with pytest.raises(MagpieError, match="wrong checksum"):
+        await first
+    assert (await second).read_bytes() == CONTENT
+    assert len(names_in(case.folder)) == 2
+
+
 async def test_a_cut_file_in_the_cache_is_fetched_again(case: Case) -> None:
     """A file that is shorter than its note says is not present."""
     path = await case.fetch()
@@ -468,7 +487,9 @@ async def test_a_model_without_a_licence_comes_all_the_same(case: Case) -> None:
 
 async def test_a_renamed_repository_is_followed(case: Case) -> None:
     """A redirect on the hub itself is not the answer yet."""
-    assert (await case.fetch(f"hf:owner/Small-gguf/{FILE}")).read_bytes() == CONTENT
+    name = f"hf:owner/Small-gguf/{FILE}"
+    assert (await resolve(case.find(name), means=case.means)).sha256 == SHA256
+    assert (await case.fetch(name)).read_bytes() == CONTENT
 
 
 async def test_a_page_at_the_hubs_address_is_no_file(case: Case) -> None:

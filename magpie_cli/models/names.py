@@ -73,7 +73,7 @@ def read_name(
         except RuntimeError as error:  # ~nobody
             raise UsageError(f"{name}: there is no such home folder", FORMS) from error
     found = _OLLAMA.fullmatch(name)
-    if not found or ".." in name:
+    if not found:
         raise _no_name(name, catalogue)
     return OllamaTag(found[1] or "library", found[2], found[3] or "latest")
 
