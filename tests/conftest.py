@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.chat_server import ChatServer
+from tests.model_hub import ModelHub
 
 Magpie = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,7 +33,7 @@ collect_ignore = (
 
 def clean_environment() -> dict[str, str]:
     """The environment without what would steer magpie or colour its output."""
-    steering = ("MAGPIE_", "OPENAI_", "DRIA_", "VLLM_", "OPENROUTER_")
+    steering = ("MAGPIE_", "OPENAI_", "DRIA_", "VLLM_", "OPENROUTER_", "HF_", "OLLAMA_", "XDG_")
     colour = ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES")
     return {
         key: value
@@ -68,6 +69,13 @@ def magpie(tmp_path: Path) -> Magpie:
 def server() -> Iterator[ChatServer]:
     """A chat server on loopback."""
     with ChatServer() as running:
+        yield running
+
+
+@pytest.fixture
+def hub() -> Iterator[ModelHub]:
+    """A hub of models, an Ollama registry and the store behind them, on loopback."""
+    with ModelHub() as running:
         yield running
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow, Sampling
 from magpie_cli.engines import ENGINES
-from magpie_cli.engines.address import find_key
+from magpie_cli.engines.keys import find_key
 from magpie_cli.errors import MagpieError, UsageError
 from tests.chat_server import ChatServer, Fault, answer, refuses, says
 from tests.conftest import Magpie

@@ -7,6 +7,8 @@ from magpie_cli.cli.app import app, main
 from magpie_cli.cli.devnet import devnet
 from magpie_cli.cli.doctor import doctor
 from magpie_cli.cli.generate import generate
+from magpie_cli.cli.models import models
+from magpie_cli.cli.pull import pull
 from magpie_cli.cli.status import status
 
-__all__ = ["app", "devnet", "doctor", "generate", "main", "status"]
+__all__ = ["app", "devnet", "doctor", "generate", "main", "models", "pull", "status"]

@@ -41,6 +41,13 @@ def engine_names(incomplete: str) -> list[str]:
     return [name for name in ENGINES if name.startswith(incomplete)]
 
 
+def model_names(incomplete: str) -> list[str]:
+    """Completion: the models of the catalogue whose names begin so."""
+    from magpie_cli.models.catalogue import CATALOGUE
+
+    return [name for name in CATALOGUE if name.startswith(incomplete)]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version

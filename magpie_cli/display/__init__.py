@@ -93,13 +93,18 @@ def ticking(display: Display) -> Iterator[None]:
             timer.cancel()
 
 
+def moves_cursor(stream: TextIO) -> bool:
+    """Whether it is a terminal on which a line can be drawn over."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def _fits_a_bar(settings: Settings, stream: TextIO) -> bool:
     """Only on a terminal that can move its cursor.
 
     Rows on the same terminal, or what a pager or `jq` makes of them, would tear the bar apart:
     then only --progress bar draws one.
     """
-    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if not moves_cursor(stream):
         return False
     if settings.output != "-" or settings.progress == "bar":
         return True

@@ -34,7 +34,7 @@ class Bar(TextLog):
         super().start(sentence, facts)
         console = Console(file=self._stream)
         width = max(4, min(40, console.width // 5))
-        self._progress = _Progress(
+        self._progress = NarrowProgress(
             BarColumn(bar_width=width, table_column=Column(min_width=width)),
             TextColumn("{task.fields[facts]}", markup=False, table_column=_CUT),
             console=console,
@@ -93,8 +93,11 @@ class Bar(TextLog):
             self._progress = self.interval = None
 
 
-class _Progress(Progress):
+class NarrowProgress(Progress):
+    """A bar with room behind it."""
+
     def get_renderables(self) -> Iterable[RenderableType]:
+        """As Rich has them, but for the last columns."""
         return map(_Narrow, super().get_renderables())
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from magpie_cli.address import LOOPBACK
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
-from magpie_cli.engines import ENGINES, LOOPBACK
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import UsageError
 

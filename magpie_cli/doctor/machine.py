@@ -1,7 +1,6 @@
-"""This machine: what is installed, what fits, and whether llama.cpp runs on it at all."""
+"""The machine: what is installed, what fits, and whether llama.cpp runs on it at all."""
 
 import asyncio
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,11 +12,11 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from magpie_cli.engine import Sampling
-from magpie_cli.engines.local.memory import MODEL_FACTOR, available, gigabytes
-from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.engines import open_chat_model
+from magpie_cli.engines.local.memory import MODEL_FACTOR, available
+from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.errors import MagpieError
-from magpie_cli.models import DEFAULT_MODEL, find_model
+from magpie_cli.models import DEFAULT_MODEL, find_model, size_text
 from magpie_cli.settings import Settings
 
 PACKAGES = ("magpie-cli", "dria", "xllamacpp", "aiohttp", "orjson", "rich", "typer")
@@ -49,16 +48,16 @@ class Machine:
 
     def text(self) -> str:
         """For a person."""
-        memory = "unknown" if self.free_memory is None else f"{gigabytes(self.free_memory)} free"
+        memory = "unknown" if self.free_memory is None else f"{size_text(self.free_memory)} free"
         size = self.default_model_size or 0
         here = "here" if self.default_model_here else "not fetched yet"
-        need = f"{gigabytes(size)} on disk, {gigabytes(size * MODEL_FACTOR)} in memory"
+        need = f"{size_text(size)} on disk, {size_text(int(size * MODEL_FACTOR))} in memory"
         works = f"works (self-test: {self.local_seconds:.1f} s)"
         rows = {
             "python": f"{self.python}, {self.system}",
             "packages": ", ".join(f"{k} {v or 'MISSING'}" for k, v in self.packages.items()),
             "memory": memory,
-            "disk": f"{gigabytes(self.free_disk)} free at {self.models_folder}",
+            "disk": f"{size_text(self.free_disk)} free at {self.models_folder}",
             "model": f"{self.default_model} ({need}), {here}",
             "network": self.network or "the model hub can be reached",
             "llama.cpp": self.local or works,

@@ -19,7 +19,6 @@ from magpie_cli.settings import Settings
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
 FEW_CORES = 4
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _OPENAI = "magpie_cli.engines.openai"
 
@@ -100,14 +99,7 @@ ENGINES: Mapping[str, EngineRow] = {row.name: row for row in _ROWS}
 def choose_engine(
     settings: Settings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, str]:
-    """The engine's name and why it is this one. Raises UsageError where there is none."""
-    if settings.engine and not settings.devnet:
-        return find_row(settings.engine).name, "as named"
-    if settings.rpc_url and settings.base_url and not settings.devnet:
-        raise UsageError(
-            "--rpc-url is for the dria engine, and --base-url for another",
-            "leave out one of them, or name the --engine",
-        )
+    """The engine's name and why it is this one. Raises UsageError where flags contradict."""
     if settings.devnet:
         if settings.engine not in (None, "dria"):
             raise UsageError(
@@ -115,15 +107,21 @@ def choose_engine(
                 "leave out --devnet, or --engine",
             )
         return "dria", "--devnet: a network inside this process, on which echo writes"
-    if settings.rpc_url:
-        return "dria", "--rpc-url is given"
-    if settings.base_url:
-        return "openai", "--base-url is given"
-    if environment.get("DRIA_RPC_TOKEN"):
-        return "dria", "DRIA_RPC_TOKEN is set"
-    if environment.get("DRIA_API_KEY"):
-        return "dria-inference", "DRIA_API_KEY is set"
-    return "local", "no other is named, and no token is set"
+    if settings.engine:
+        return find_row(settings.engine).name, "as named"
+    if settings.rpc_url and settings.base_url:
+        raise UsageError(
+            "--rpc-url is for the dria engine, and --base-url for another",
+            "leave out one of them, or name the --engine",
+        )
+    reasons = (
+        ("dria", settings.rpc_url, "--rpc-url is given"),
+        ("openai", settings.base_url, "--base-url is given"),
+        ("dria", environment.get("DRIA_RPC_TOKEN"), "DRIA_RPC_TOKEN is set"),
+        ("dria-inference", environment.get("DRIA_API_KEY"), "DRIA_API_KEY is set"),
+    )
+    chosen = ((name, why) for name, given, why in reasons if given)
+    return next(chosen, ("local", "no other is named, and no token is set"))
 
 
 def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
@@ -145,6 +143,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     prompts: Prompts,
     pace: Pace,
     table: Mapping[str, EngineRow] = ENGINES,
+    *,
     say: Callable[[str], None] = str,
 ) -> AsyncIterator[Engine]:
     """The engine `name`, connected, every request of it behind `pace`.

@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from magpie_cli.address import find_proxy
 from magpie_cli.engine import EngineError, StatusMeaning, Transient
-from magpie_cli.engines.address import find_proxy
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
 from magpie_cli.engines.http_reply import json_object, read_body, reason
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import aiohttp
 
+from magpie_cli.address import checked_url
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
-from magpie_cli.engines.address import checked_url, find_key
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer, open_session
+from magpie_cli.engines.keys import find_key
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.settings import Settings

@@ -18,10 +18,10 @@ from difflib import get_close_matches
 
 import aiohttp
 
+from magpie_cli.address import check_key, checked_url
 from magpie_cli.devnet import MODEL, DevnetOptions
 from magpie_cli.engine import DialogueRequest, EngineError, EngineRefused, EngineRow, Throttled
 from magpie_cli.engines import open_chat_model
-from magpie_cli.engines.address import check_key, checked_url
 from magpie_cli.engines.dria.nodes import Nodes
 from magpie_cli.engines.dria.rpc import CALL_TIMEOUT, Rpc
 from magpie_cli.engines.dria.sdk import Sdk

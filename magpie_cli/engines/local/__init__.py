@@ -19,10 +19,19 @@ from magpie_cli.engine import Completion, EngineRefused, EngineRow, Message, Sam
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer
 from magpie_cli.engines.local.header import read_header
-from magpie_cli.engines.local.memory import available, gigabytes, needed
+from magpie_cli.engines.local.memory import available, needed
 from magpie_cli.engines.local.process import LlamaProcess, Load, llama_process
 from magpie_cli.errors import MagpieError, UsageError
-from magpie_cli.models import CATALOGUE, DEFAULT_MODEL, ask_first, fetch, find_model, resolve
+from magpie_cli.models import (
+    ASK_FIRST,
+    CATALOGUE,
+    DEFAULT_MODEL,
+    ask_first,
+    fetch,
+    find_model,
+    resolve,
+    size_text,
+)
 from magpie_cli.settings import Settings
 
 SAY_SECONDS = 5.0  # between two words about a download
@@ -45,24 +54,24 @@ async def prepare(settings: Settings, say: Callable[[str], None]) -> None:
     wanted = find_model(settings.model or DEFAULT_MODEL)
     if wanted.present:
         return
-    wanted = await resolve(wanted)
-    ask_first(wanted)
-    size = gigabytes(wanted.size) if wanted.size else "unknown size"
-    say(f"fetching {wanted.name}: {size}, licence {wanted.licence or 'unknown'} -> {wanted.path}")
+    wanted = await resolve(wanted, say=say)
+    if wanted.size and wanted.size > ASK_FIRST:
+        raise ask_first(wanted)
+    say(f"fetching {wanted.sentence()} to {wanted.path}")
     told = monotonic()
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: int, total: int | None) -> None:
         nonlocal told
         if monotonic() - told >= SAY_SECONDS:
             told = monotonic()
-            say(f"fetched {gigabytes(done)} of {gigabytes(total)}")
+            say(f"fetched {size_text(done)}" + (f" of {size_text(total)}" if total else ""))
 
-    await fetch(wanted, progress)
+    await fetch(wanted, progress, say=say)
 
 
 @asynccontextmanager
 async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["LocalModel"]:
-    """The model that --model names, loaded. Raises MagpieError where it is not here or too large."""
+    """The model that --model names, loaded. Raises MagpieError where it is too large."""
     if settings.base_url:
         raise UsageError("the local engine asks no server", "leave out --base-url, or --engine")
     wanted = find_model(settings.model or DEFAULT_MODEL)
@@ -72,7 +81,8 @@ async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["LocalMod
     async with (
         llama_process(load) as llama,
         aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            # llama.cpp closes a connection after a streamed answer, without saying so before.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=limits,
         ) as session,
@@ -142,11 +152,13 @@ def check_memory(name: str, load: Load, free: int | None = None) -> None:
     if free is None or need <= free:
         return
     smaller = [
-        entry for entry in CATALOGUE if entry.size < size and needed(entry.size, 0, 0) * 1.2 < free
+        entry
+        for entry in CATALOGUE.values()
+        if entry.size < size and needed(entry.size, 0, 0) * 1.2 < free
     ]
     best = max(smaller, key=lambda entry: entry.size, default=None)
     fits = f"--model {best.name} fits; " if best else ""
     raise MagpieError(
-        f"{name} needs {gigabytes(need)} of memory, and {gigabytes(free)} are free",
+        f"{name} needs {size_text(need)} of memory, and {size_text(free)} are free",
         f"{fits}a smaller -j needs less, or name a server with --base-url",
     )

@@ -13,7 +13,19 @@ from magpie_cli.errors import UsageError
 MOST_ITEMS = 4096  # of an array that is kept: longer ones are vocabularies
 HALF = 2  # bytes of a number in the KV cache
 
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_FORMATS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 _STRING, _ARRAY = 8, 9
 
 

@@ -32,8 +32,3 @@ def available() -> int | None:
         except (OSError, ValueError):  # another kind of system, or "max"
             continue
     return max(0, free)
-
-
-def gigabytes(size: float) -> str:
-    """`1.9 GB`, in powers of ten."""
-    return f"{size / 1e9:.1f} GB"

@@ -12,6 +12,7 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +130,7 @@ def _bigrams(tokens: Mapping[str, int], width: int) -> list[list[float]]:
     for sentence in SENTENCES:
         words = [_NEWLINE, *(_SPACE + word for word in sentence.split()), _END]
         numbers = [tokens[word] for word in words]
-        for last, following in zip(numbers, numbers[1:], strict=False):
+        for last, following in pairwise(numbers):
             counts.setdefault(last, Counter())[following] += 1
     table = [[_UNSEEN] * width for _ in tokens]
     for last, nexts in counts.items():

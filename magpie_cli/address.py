@@ -1,12 +1,11 @@
-"""Where a server is, which key may go there, and through which proxy."""
+"""Where a server is, whether a key may travel there, and through which proxy."""
 
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from magpie_cli.engine import EngineRow
-from magpie_cli.engines import LOOPBACK, OWN_KEY
 from magpie_cli.errors import UsageError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def checked_url(
@@ -30,24 +29,6 @@ def checked_url(
             f"{flag} {example}, and the key or token in the environment",
         )
     return base_url.rstrip("/")
-
-
-def find_key(row: EngineRow, base_url: str, environment: Mapping[str, str]) -> str | None:
-    """The key to send to `base_url`, None for none.
-
-    A preset's key goes to the preset's own address alone, MAGPIE_API_KEY to any other. Raises
-    UsageError where the key lacks, cannot be sent, or would travel unencrypted.
-    """
-    own_address = base_url == row.base_url
-    variable = (row.credential or "") if own_address else OWN_KEY
-    key = environment.get(variable, "").strip()
-    if own_address and row.required and not key:
-        raise UsageError(
-            f"the {row.name} engine needs a key, and {variable} is not set",
-            f"export {variable}=...",
-        )
-    check_key(variable, key, base_url)
-    return key or None
 
 
 def check_key(variable: str, key: str, url: str) -> None:

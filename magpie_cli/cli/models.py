@@ -1,0 +1,14 @@
+"""`magpie models`."""
+
+from typing import Annotated
+
+from magpie_cli.cli.app import app, option, print_json, print_text
+
+
+@app.command()
+def models(json: Annotated[bool, option("--json", help="Print JSON.")] = False) -> None:
+    """List the models that can run on this machine, and those that are here."""
+    from magpie_cli.models.listing import listed, text
+
+    lines = listed()
+    print_json(lines) if json else print_text(text(lines))
