@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
+from types import ModuleType
 
 from magpie_cli.converse import ChatEngine
 from magpie_cli.devnet import NO_SDK
@@ -155,8 +156,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     """
     row = find_row(name, table)
     module = import_module(row.module)
-    if hasattr(module, "prepare"):
-        await module.prepare(settings, say)
+    await _prepare(module, settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     async with AsyncExitStack() as stack:
         source = await pace.attempt(
@@ -169,13 +169,23 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
 
 
 @asynccontextmanager
-async def open_chat_model(name: str, settings: Settings) -> AsyncIterator[ChatModel]:
-    """The engine `name` for single completions, with no retries. Raises as `open_engine`."""
+async def open_chat_model(
+    name: str, settings: Settings, *, say: Callable[[str], None] = str
+) -> AsyncIterator[ChatModel]:
+    """The engine `name` for single completions, with no retries. As `open_engine`."""
     row = find_row(name)
     if row.prompts:
         raise UsageError(
             f"the {name} engine makes whole dialogues, and cannot write single answers",
             "choose another --writer; magpie doctor lists the engines",
         )
-    async with import_module(row.module).connect(row, settings) as source:
+    module = import_module(row.module)
+    await _prepare(module, settings, say)
+    async with module.connect(row, settings) as source:
         yield source
+
+
+async def _prepare(module: ModuleType, settings: Settings, say: Callable[[str], None]) -> None:
+    """What an engine does before it connects, if anything."""
+    if hasattr(module, "prepare"):
+        await module.prepare(settings, say)

@@ -109,22 +109,22 @@ class LocalModel:
         try:
             return await self._chat.complete(messages, sampling)
         except Transient as error:
-            raise self._why(error) from error
+            raise await self._why(error) from error
 
     async def write(self, prompt: str, sampling: Sampling, stop: Sequence[str] = ()) -> Completion:
         """What follows `prompt`, which no template touches, up to one of `stop`. As `complete`."""
         try:
             return await self._chat.write(prompt, sampling, stop)
         except Transient as error:
-            raise self._why(error) from error
+            raise await self._why(error) from error
 
     async def template(self, messages: Sequence[Message]) -> str:
         """The prompt that the model's chat template makes of `messages`. Raises EngineError."""
         answer = await self._root.ask("POST", "/apply-template", {"messages": messages})
         return str(answer["prompt"])
 
-    def _why(self, error: Transient) -> Transient | EngineRefused:
-        if not self._llama.has_died:
+    async def _why(self, error: Transient) -> Transient | EngineRefused:
+        if error.kind != "connection" or not await self._llama.has_died():
             return error
         reason = self._llama.explained()
         return EngineRefused("llama_died", reason.message, reason.hint)

@@ -17,6 +17,7 @@ from magpie_cli.errors import MagpieError
 
 CHILD = Path(__file__).with_name("child.py")
 END_SECONDS = 2.0
+DEATH_SECONDS = 0.5
 LINES_KEPT = 50  # of its standard error
 
 _OTHERWISE = "or another engine: --base-url URL, --engine ollama"
@@ -43,10 +44,14 @@ class LlamaProcess:
         self._words: deque[str] = deque(maxlen=LINES_KEPT)
         self._listening = asyncio.create_task(self._listen())
 
-    @property
-    def has_died(self) -> bool:
-        """Whether it ended by itself."""
-        return self._process.returncode is not None
+    async def has_died(self) -> bool:
+        """Whether it ended by itself; a connection breaks a little sooner than that is known."""
+        try:
+            async with asyncio.timeout(DEATH_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def ready(self) -> None:
         """Return once it serves. Raises MagpieError with the reason where it cannot."""
