@@ -73,6 +73,10 @@ class Completion:
     usage: Usage
 
 
+def ignore_sentence(sentence: str) -> None:
+    """For a preparation that nobody watches."""
+
+
 def ignore_utterance(text: str, usage: Usage) -> None:
     """For a request whose progress nobody watches."""
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from magpie_cli.converse import ChatEngine
 from magpie_cli.devnet import NO_SDK
-from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling, StatusMeaning
+from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling, StatusMeaning, ignore_sentence
 from magpie_cli.errors import UsageError
 from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
@@ -145,7 +145,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     pace: Pace,
     table: Mapping[str, EngineRow] = ENGINES,
     *,
-    say: Callable[[str], None] = str,
+    say: Callable[[str], None] = ignore_sentence,
 ) -> AsyncIterator[Engine]:
     """The engine `name`, connected, every request of it behind `pace`.
 
@@ -170,7 +170,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
 
 @asynccontextmanager
 async def open_chat_model(
-    name: str, settings: Settings, *, say: Callable[[str], None] = str
+    name: str, settings: Settings, *, say: Callable[[str], None] = ignore_sentence
 ) -> AsyncIterator[ChatModel]:
     """The engine `name` for single completions, with no retries. As `open_engine`."""
     row = find_row(name)

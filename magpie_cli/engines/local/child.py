@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import threading
+from importlib import import_module
+from types import ModuleType
 
 SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
 
@@ -20,7 +22,7 @@ def main() -> None:
     orders = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_input, daemon=True).start()
     try:
-        import xllamacpp
+        xllamacpp = import_module("xllamacpp")
     except ImportError as error:
         return tell(error="import", detail=str(error))
     try:
@@ -46,9 +48,9 @@ def end_with_input() -> None:
     os._exit(0)
 
 
-def parameters(xllamacpp: object, orders: dict[str, object]) -> object:
+def parameters(xllamacpp: ModuleType, orders: dict[str, object]) -> object:
     """Those of llama.cpp's own server."""
-    chosen = xllamacpp.CommonParams()  # type: ignore[attr-defined] # it ships no types
+    chosen = xllamacpp.CommonParams()
     chosen.model.path = orders["path"]
     chosen.n_parallel = orders["slots"]
     chosen.n_ctx = orders["context"]

@@ -27,6 +27,10 @@ _FORMATS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+_MALFORMED = (
+    *(struct.error, KeyError, ValueError, TypeError, OverflowError),
+    *(MemoryError, ZeroDivisionError, RecursionError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def read_header(path: Path) -> Header:
             return _header(_values(stream))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path") from error
-    except (struct.error, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except _MALFORMED as error:
         raise UsageError(
             f"{path} is no GGUF model, or it is cut off at its beginning",
             "name another --model, or fetch it anew: magpie pull",
@@ -91,15 +95,18 @@ def _unpack(stream: BinaryIO, layout: str) -> tuple[int | float | bool, ...]:
 def _header(values: dict[str, object]) -> Header:
     """Keys and values of every layer, half a float each; `head_count_kv` may differ by layer."""
     kind = values["general.architecture"]
-
-    def number(key: str) -> int:
-        return int(values[f"{kind}.{key}"])  # type: ignore[call-overload] # else a TypeError
-
-    layers, heads = number("block_count"), number("attention.head_count")
-    width = number("embedding_length") // heads
+    layers = _number(values[f"{kind}.block_count"])
+    heads = _number(values[f"{kind}.attention.head_count"])
+    width = _number(values[f"{kind}.embedding_length"]) // heads
     per_layer = values.get(f"{kind}.attention.head_count_kv", heads)
-    kv_heads = sum(per_layer) if isinstance(per_layer, list) else layers * int(per_layer)  # type: ignore[call-overload] # as above
-    key = values.get(f"{kind}.attention.key_length", width)
-    value = values.get(f"{kind}.attention.value_length", width)
-    cache = kv_heads * (int(key) + int(value)) * HALF  # type: ignore[call-overload] # as above
-    return Header(number("context_length"), cache)
+    each = per_layer if isinstance(per_layer, list) else [per_layer] * layers
+    key = _number(values.get(f"{kind}.attention.key_length", width))
+    value = _number(values.get(f"{kind}.attention.value_length", width))
+    cache_bytes = sum(map(_number, each)) * (key + value) * HALF
+    return Header(_number(values[f"{kind}.context_length"]), cache_bytes)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not a whole number")
+    return value

@@ -45,6 +45,11 @@ _FLOAT, _HALF = 0, 1  # types of tensors
 _NORMAL, _CONTROL = 1, 3  # types of tokens
 
 
+class _Array(NamedTuple):
+    kind: int
+    items: list[object]
+
+
 class _Tensor(NamedTuple):
     name: str
     shape: tuple[int, ...]
@@ -55,6 +60,7 @@ class _Tensor(NamedTuple):
 def write_tiny_model(path: Path, context: int = 8192) -> None:
     """Write it to `path`; `context` is the most tokens that it takes."""
     tokens, merges = _vocabulary()
+    special = (_START, _END, _PAD)
     width = -(-len(tokens) // _ALIGNMENT) * _ALIGNMENT
     values: dict[str, tuple[int, object]] = {
         "general.architecture": (_STRING, "llama"),
@@ -71,12 +77,12 @@ def write_tiny_model(path: Path, context: int = 8192) -> None:
         "llama.rope.dimension_count": (_U32, _HEAD),
         "tokenizer.ggml.model": (_STRING, "gpt2"),
         "tokenizer.ggml.pre": (_STRING, "gpt-2"),
-        "tokenizer.ggml.tokens": (_ARRAY, (_STRING, list(tokens))),
+        "tokenizer.ggml.tokens": (_ARRAY, _Array(_STRING, [*tokens])),
         "tokenizer.ggml.token_type": (
             _ARRAY,
-            (_I32, [_CONTROL if token in (_START, _END, _PAD) else _NORMAL for token in tokens]),
+            _Array(_I32, [_CONTROL if token in special else _NORMAL for token in tokens]),
         ),
-        "tokenizer.ggml.merges": (_ARRAY, (_STRING, merges)),
+        "tokenizer.ggml.merges": (_ARRAY, _Array(_STRING, [*merges])),
         "tokenizer.ggml.bos_token_id": (_U32, tokens[_PAD]),
         "tokenizer.ggml.eos_token_id": (_U32, tokens[_END]),
         "tokenizer.chat_template": (_STRING, _TEMPLATE),
@@ -155,9 +161,9 @@ def _file(values: Mapping[str, tuple[int, object]], tensors: Iterable[_Tensor]) 
 
 
 def _value(kind: int, value: object) -> bytes:
-    if kind == _ARRAY:
-        inner, items = value  # type: ignore[misc] # an array's value is a pair
-        return struct.pack("<IQ", inner, len(items)) + b"".join(_value(inner, x) for x in items)
+    if isinstance(value, _Array):
+        items = b"".join(_value(value.kind, item) for item in value.items)
+        return struct.pack("<IQ", value.kind, len(value.items)) + items
     if kind == _STRING:
         return _text(str(value))
     return struct.pack({_U32: "<I", _I32: "<i", _F32: "<f"}[kind], value)
