@@ -1,5 +1,6 @@
 """`magpie doctor`: what each engine is, and whether it is ready or what it lacks."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Mapping
@@ -8,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from magpie_cli.doctor import Checkup, doctor, text
+from magpie_cli.doctor.engines import Checkup, examine_engines
+from magpie_cli.doctor.engines import engines_text as text
 from magpie_cli.engine import EngineRow
 from magpie_cli.engines import ENGINES
 from tests.chat_server import ChatServer
@@ -52,7 +54,7 @@ def use_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 
 def examined(row: EngineRow, **environment: str) -> Checkup:
     """What doctor says of one engine."""
-    (checkup,) = doctor({row.name: row}, environment)
+    (checkup,) = asyncio.run(examine_engines({row.name: row}, environment))
     return checkup
 
 
@@ -164,7 +166,7 @@ def test_a_server_elsewhere_is_not_asked_without_a_key() -> None:
 
 def test_every_engine_is_examined_in_the_order_of_the_table() -> None:
     """One checkup a row, with the row's own words."""
-    checkups = doctor(environment={})
+    checkups = asyncio.run(examine_engines(ENGINES, {}))
     assert [checkup.engine for checkup in checkups] == list(ENGINES)
     assert [checkup.what for checkup in checkups] == [row.what for row in ENGINES.values()]
     needs = {row.name for row in ENGINES.values() if row.required}
@@ -196,7 +198,7 @@ def test_the_command_says_of_each_engine_whether_it_is_ready(magpie: Magpie) -> 
     """Each engine has a line with its state, and each key that lacks a line that sets it."""
     done = magpie("doctor", OPENAI_API_KEY=CANARY)
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    lines = done.stdout.partition("\n\n")[2].splitlines()
     states = {line.split()[0]: line.split()[1:] for line in lines if not line.startswith(" ")}
     assert list(states) == list(ENGINES)
     assert states["echo"] == states["openai"] == ["ready"]
@@ -207,10 +209,10 @@ def test_the_command_says_of_each_engine_whether_it_is_ready(magpie: Magpie) -> 
 
 
 def test_the_command_speaks_json(magpie: Magpie) -> None:
-    """`--json` gives a list of objects with the same keys, null where nothing lacks."""
+    """`--json` gives the machine, and engines with the same keys, null where nothing lacks."""
     done = magpie("doctor", "--json", OPENAI_API_KEY=CANARY)
     assert (done.returncode, done.stderr) == (0, "")
-    checkups = {checkup["engine"]: checkup for checkup in json.loads(done.stdout)}
+    checkups = {checkup["engine"]: checkup for checkup in json.loads(done.stdout)["engines"]}
     assert list(checkups) == list(ENGINES)
     for checkup in checkups.values():
         assert {"engine", "what", "credential", "lacks"} <= set(checkup)

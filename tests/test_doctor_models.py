@@ -12,7 +12,8 @@ from dataclasses import asdict
 import pytest
 from aiohttp import web
 
-from magpie_cli.doctor import MODELS_SHOWN, Checkup, text
+from magpie_cli.doctor.engines import MODELS_SHOWN, Checkup
+from magpie_cli.doctor.engines import engines_text as text
 from magpie_cli.engine import EngineRow, Transient
 from magpie_cli.engines.openai import list_models
 from tests.chat_server import ChatServer, Fault, cuts, hangs, refuses, resets, says, sends

@@ -3,12 +3,14 @@
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from magpie_cli.doctor.engines import Checkup, engines_text, examine_engines
 from magpie_cli.doctor.machine import Machine, examine_machine
 from magpie_cli.engine import EngineRow
 from magpie_cli.engines import ENGINES
+
+LOCAL = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +36,11 @@ async def _examine(table: Mapping[str, EngineRow], environment: Mapping[str, str
     machine, engines = await asyncio.gather(
         examine_machine(environment), examine_engines(table, environment)
     )
-    return Report(machine, engines)
+    # A package that is installed is not yet one that works.
+    return Report(
+        machine,
+        [
+            replace(each, lacks=machine.local) if each.engine == LOCAL and each.ready else each
+            for each in engines
+        ],
+    )

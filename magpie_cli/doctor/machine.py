@@ -97,7 +97,7 @@ async def _self_test() -> str | None:
             async with open_chat_model("local", settings) as model:
                 await model.complete([{"role": "user", "content": "Hi"}], Sampling(max_tokens=16))
         except MagpieError as error:
-            return f"DOES NOT WORK: {error.message}: {error.hint}"
+            return f"does not work: {error.message}: {error.hint}"
     return None
 
 

@@ -1,0 +1,82 @@
+"""What `magpie doctor` says of the machine: versions, room, network, and whether llama.cpp runs."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from magpie_cli.doctor.machine import Machine, examine_machine
+from magpie_cli.models import CATALOGUE, DEFAULT_MODEL
+from tests.conftest import Magpie
+
+FAKE = 'raise ImportError("libgomp.so.1: cannot open shared object file")\n'
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    """The one that runs the tests, without a way to any hub."""
+    return asyncio.run(examine_machine({"HF_ENDPOINT": "http://127.0.0.1:9"}))
+
+
+def test_versions_are_those_installed(machine: Machine) -> None:
+    """Python and each package are named with their versions, None where one is missing."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    assert machine.python == python_version()
+    assert machine.packages["magpie-cli"] == version("magpie-cli")
+    assert machine.packages["aiohttp"] == version("aiohttp")
+    assert {"dria", "xllamacpp"} <= machine.packages.keys()
+
+
+def test_room_is_measured_against_the_default_model(machine: Machine) -> None:
+    """Free memory and disk stand beside what the model takes, and where it would lie."""
+    assert machine.default_model == DEFAULT_MODEL
+    assert machine.default_model_size == CATALOGUE[DEFAULT_MODEL].size
+    assert machine.free_disk > 0
+    assert machine.models_folder in machine.text()
+    assert "1.12 GB on disk, 1.9 GB in memory" in machine.text()
+
+
+def test_llama_cpp_is_really_run(machine: Machine) -> None:
+    """A model that doctor writes itself has said something."""
+    if machine.packages["xllamacpp"] is None:
+        assert machine.local
+        return
+    assert machine.local is None
+    assert machine.local_seconds > 0
+    assert "works (self-test: " in machine.text()
+
+
+def test_llama_cpp_that_cannot_run_says_why(tmp_path: Path, magpie: Magpie) -> None:
+    """Where a library lacks, the sentence says what to install, and the engine is not ready."""
+    (tmp_path / "xllamacpp.py").write_text(FAKE)
+    done = magpie("doctor", "--json", PYTHONPATH=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert "apt-get install libgomp1" in report["machine"]["local"]
+    (local,) = (each for each in report["engines"] if each["engine"] == "local")
+    assert "apt-get install libgomp1" in local["lacks"]
+
+
+def test_a_hub_that_cannot_be_reached_is_said(machine: Machine) -> None:
+    """The host is named, and the reason."""
+    assert "127.0.0.1 cannot be reached" in str(machine.network)
+
+
+def test_a_hub_that_listens_is_reached() -> None:
+    """A connection is all that is tried."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        port = hub.getsockname()[1]
+        found = asyncio.run(examine_machine({"HF_ENDPOINT": f"http://127.0.0.1:{port}"}))
+    assert found.network is None
+    assert "the model hub can be reached" in found.text()
+
+
+def test_a_proxy_is_what_is_reached_first() -> None:
+    """Where the environment names one, nothing else is tried."""
+    found = asyncio.run(examine_machine({"HTTPS_PROXY": "http://user:canary@127.0.0.1:9"}))
+    assert "the proxy cannot be reached" in str(found.network)
+    assert "canary" not in found.text()
