@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from magpie_cli.engines.local.tiny import write_tiny_model
 from tests.chat_server import ChatServer
 from tests.model_hub import ModelHub
 
@@ -29,6 +30,16 @@ collect_ignore = (
     if NO_SDK
     else []
 )
+
+
+def _no_llama() -> bool:
+    """Whether xllamacpp cannot be imported; not here, where its library would stay."""
+    asked = (sys.executable, "-c", "import xllamacpp")
+    return subprocess.run(asked, stderr=subprocess.DEVNULL, check=False).returncode != 0
+
+
+NO_LLAMA = _no_llama()
+needs_llama = pytest.mark.skipif(NO_LLAMA, reason="xllamacpp cannot be imported")
 
 
 def clean_environment() -> dict[str, str]:
@@ -77,6 +88,14 @@ def hub() -> Iterator[ModelHub]:
     """A hub of models, an Ollama registry and the store behind them, on loopback."""
     with ModelHub() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file of a model that talks, and stops by itself."""
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_tiny_model(path)
+    return path
 
 
 @pytest.fixture

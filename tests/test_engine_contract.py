@@ -1,26 +1,33 @@
 """What every engine promises, whichever it is."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from magpie_cli.devnet import DevnetOptions
-from magpie_cli.engine import DialogueRequest, Engine, EngineError
-from magpie_cli.engines import open_engine
+from magpie_cli.engine import DialogueRequest, Engine, EngineError, EngineRow
+from magpie_cli.engines import ENGINES, open_engine
 from magpie_cli.errors import UsageError
 from magpie_cli.pace import Pace
 from magpie_cli.prompts import own_prompts
 from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
 from magpie_cli.settings import Settings
 from tests.chat_server import ChatServer, answer, cuts, refuses, resets, says, sends
-from tests.conftest import needs_sdk
+from tests.conftest import needs_llama, needs_sdk
 
 ASKED = {"echo": "echo", "openai": "tiny", "dria": "gemma2:9b-instruct-fp16"}
 WRITES = ASKED | {"dria": "echo"}  # on a devnet
-NAMES = [pytest.param(name, marks=needs_sdk) if name == "dria" else name for name in ASKED]
+NAMES = [
+    *("echo", "openai"),
+    pytest.param("dria", marks=needs_sdk),
+    pytest.param("local", marks=needs_llama),
+]
+NO_MODEL = {"local": "no-such-model.gguf"}
+ALTERNATIVES = ASKED | {"dria": "the nearest are", "local": "a name that magpie models lists"}
 FAULTS = (
     refuses(500),
     resets,
@@ -32,6 +39,7 @@ FAULTS = (
     refuses(503),
     sends(b'{"choices": ['),
 )
+BEHIND_A_RELAY = {"local": replace(ENGINES["local"], module="tests.local_engine")}
 
 
 @pytest.fixture(params=NAMES)
@@ -42,11 +50,17 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 @pytest.fixture
-def settings(name: str, server: ChatServer) -> Settings:
+def model(name: str, tiny_model: Path) -> str:
+    """The model that a user would name."""
+    return ASKED.get(name, str(tiny_model))
+
+
+@pytest.fixture
+def settings(name: str, model: str, server: ChatServer) -> Settings:
     """What a user would give to reach the engine."""
     return Settings(
         "-",
-        model=ASKED[name],
+        model=model,
         base_url=server.url if name == "openai" else None,
         devnet=name == "dria",
     )
@@ -66,6 +80,8 @@ def disturbed(
             yield replace(settings, devnet=False, rpc_url=devnet.url)
     elif name == "echo":
         yield replace(settings, echo_failure_rate=0.3)
+    elif name == "local":
+        yield settings  # with a table of its own
     else:
         server.faults = iter(FAULTS)
         yield settings
@@ -77,7 +93,10 @@ async def no_wait(_: float) -> None:
 
 
 def opened(
-    name: str, settings: Settings, retries: list[EngineError] | None = None
+    name: str,
+    settings: Settings,
+    retries: list[EngineError] | None = None,
+    table: Mapping[str, EngineRow] = ENGINES,
 ) -> AbstractAsyncContextManager[Engine]:
     """The engine behind a pace that does not wait; `retries` collects what is tried again."""
 
@@ -85,7 +104,7 @@ def opened(
         if retries is not None:
             retries.append(error)
 
-    return open_engine(name, settings, own_prompts(), Pace(on_retry, sleep=no_wait))
+    return open_engine(name, settings, own_prompts(), Pace(on_retry, sleep=no_wait), table)
 
 
 def request(number: int = 0, num_turns: int = 3, seed: int | None = 7) -> DialogueRequest:
@@ -118,12 +137,13 @@ async def test_a_dialogue_is_whole(name: str, settings: Settings, num_turns: int
     assert all(text.strip() == text != "" for text in utterances(dialogue))
 
 
-async def test_an_engine_has_a_name_and_a_model(name: str, settings: Settings) -> None:
+async def test_an_engine_has_a_name_and_a_model(name: str, model: str, settings: Settings) -> None:
     """The engine is called what the user typed, and each dialogue carries its model's name."""
     async with opened(name, settings) as engine:
         dialogue = await engine.dialogue(request())
+        writes = WRITES.get(name, model)
         assert isinstance(engine, Engine)
-        assert (engine.name, engine.model, dialogue.model) == (name, WRITES[name], WRITES[name])
+        assert (engine.name, engine.model, dialogue.model) == (name, writes, writes)
 
 
 async def test_each_utterance_is_reported_as_it_is_made(name: str, settings: Settings) -> None:
@@ -172,7 +192,12 @@ async def test_earlier_utterances_are_kept_verbatim(name: str, settings: Setting
 async def test_the_same_request_gives_the_same_dialogue(
     name: str, settings: Settings, seed: int | None
 ) -> None:
-    """Another connection and the same seed and pair give the same words and the same usage."""
+    """Another connection and the same seed and pair give the same words and the same usage.
+
+    Without a seed, at temperature 0.
+    """
+    if seed is None:
+        settings = replace(settings, temperature=0.0)
     dialogues = []
     for _ in range(2):
         async with opened(name, settings) as engine:
@@ -182,7 +207,7 @@ async def test_the_same_request_gives_the_same_dialogue(
 
 async def test_fifty_dialogues_at_once_do_not_mix(name: str, settings: Settings) -> None:
     """Made together, each of fifty dialogues is what it is when it is made alone."""
-    requests = [request(number) for number in range(50)]
+    requests = [request(number, seed=100 * number) for number in range(50)]
     async with opened(name, settings) as engine:
         together = await asyncio.gather(*map(engine.dialogue, requests))
         alone = [await engine.dialogue(each) for each in requests]
@@ -192,11 +217,11 @@ async def test_fifty_dialogues_at_once_do_not_mix(name: str, settings: Settings)
 
 async def test_an_unknown_model_is_a_usage_error(name: str, settings: Settings) -> None:
     """A model that the engine does not have is named before any dialogue begins."""
+    unknown = replace(settings, model=NO_MODEL.get(name, "no-such-model"))
     with pytest.raises(UsageError, match="no-such-model") as caught:
-        async with opened(name, replace(settings, model="no-such-model")):
+        async with opened(name, unknown):
             pass
-    known = "the nearest are" if name == "dria" else ASKED[name]
-    assert known in f"{caught.value} {caught.value.hint}"
+    assert ALTERNATIVES[name] in f"{caught.value} {caught.value.hint}"
 
 
 async def test_an_unknown_engine_is_a_usage_error(settings: Settings) -> None:
@@ -213,7 +238,7 @@ async def test_transient_faults_do_not_show(
     """Requests that fail are tried again, and the dialogue is that of an undisturbed run."""
     retries: list[EngineError] = []
     heard: list[str] = []
-    async with opened(name, disturbed, retries) as engine:
+    async with opened(name, disturbed, retries, ENGINES | BEHIND_A_RELAY) as engine:
         dialogue = await engine.dialogue(
             replace(request(num_turns=6), on_utterance=lambda text, _: heard.append(text))
         )

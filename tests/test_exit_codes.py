@@ -155,6 +155,7 @@ def test_a_key_that_is_withdrawn_fails_the_run_and_no_pair(
     assert 0 < made < 5
     failures = tmp_path / "out.failures.jsonl"
     assert not failures.exists() or not failures.read_bytes()
+    server.faults = iter(())  # the run may have ended before it met the second
     server.asked.clear()
     assert magpie(*command).returncode == 0
     assert len(server.asked) == 2 * (5 - made)
