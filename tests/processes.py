@@ -21,19 +21,23 @@ PATIENCE = 20.0  # seconds, until a test gives up
 
 
 @contextmanager
-def started(folder: Path, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    folder: Path, *arguments: str | Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """`magpie ARGUMENTS` in `folder`, with an open pipe for each of its three streams."""
-    with command_started(folder, *MAGPIE, *arguments) as process:
+    with command_started(folder, *MAGPIE, *arguments, **environment) as process:
         yield process
 
 
 @contextmanager
-def command_started(folder: Path, *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def command_started(
+    folder: Path, *command: str | Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """As `started`, for any command."""
     with subprocess.Popen(
         [*map(str, command)],
         cwd=folder,
-        env=clean_environment(),
+        env=clean_environment() | environment,
         bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

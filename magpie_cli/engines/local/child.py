@@ -66,8 +66,7 @@ def parameters(xllamacpp: ModuleType, orders: dict[str, object]) -> object:
 
 def tell(**words: str) -> None:
     """One line for the parent."""
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
+    os.write(1, json.dumps(words).encode() + b"\n")
 
 
 if __name__ == "__main__":
