@@ -207,7 +207,7 @@ async def test_the_same_request_gives_the_same_dialogue(
 
 async def test_fifty_dialogues_at_once_do_not_mix(name: str, settings: Settings) -> None:
     """Made together, each of fifty dialogues is what it is when it is made alone."""
-    requests = [request(number, seed=100 * number) for number in range(50)]
+    requests = [request(number, num_turns=2, seed=100 * number) for number in range(50)]
     async with opened(name, settings) as engine:
         together = await asyncio.gather(*map(engine.dialogue, requests))
         alone = [await engine.dialogue(each) for each in requests]

@@ -43,7 +43,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut after its header": lambda data: data[: data.index(b"token_embd")],
     "cut in its weights": lambda data: data[:-5_000],
     "a flipped bit in the magic": lambda data: flipped(data, b"GGU"),
-    "a flipped bit in the version": lambda data: flipped(data, b"GGUF"),
     "a flipped bit in a count": lambda data: flipped(data, data[:8]),
     "a flipped bit in the kind": lambda data: flipped(data, NAMED + struct.pack("<IQ", STRING, 5)),
     "a flipped bit in a key": lambda data: flipped(data, b"llama.block_coun"),
@@ -164,5 +163,5 @@ def test_a_header_that_is_made_to_harm_is_a_usage_error(tmp_path: Path, value: b
     path = tmp_path / "harmful.gguf"
     key = struct.pack("<Q", 3) + b"key"
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + key + value)
-    with pytest.raises(UsageError, match="is no GGUF model|cannot be read"):
+    with pytest.raises(UsageError, match=r"is no GGUF model|cannot be read"):
         read_header(path)

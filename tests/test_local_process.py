@@ -250,14 +250,12 @@ def test_a_killed_run_goes_on(
             "print('loading', flush=True); raise ImportError('libgomp.so.1 is not here')",
             "cannot load llama.cpp: libgomp.so.1 is not here",
             "apt-get install libgomp1",
-            marks=pytest.mark.xfail(reason="its words on stdout are taken for its answer"),
             id="words on stdout",
         ),
         pytest.param(
             "raise OSError('a library is cut off')",
             "a library is cut off",
             "or another engine",
-            marks=pytest.mark.xfail(reason="its last words are not quoted"),
             id="another error",
         ),
     ],
@@ -284,7 +282,6 @@ def test_llama_that_cannot_start_is_one_sentence(  # noqa: PLR0917 - fixtures an
     assert not (tmp_path / "out.jsonl").exists()
 
 
-@pytest.mark.xfail(reason="the child takes a parent that is process 1 for one that is gone")
 @needs_llama
 def test_it_runs_where_magpie_is_process_1(tmp_path: Path, pairs: Pairs, tiny_model: Path) -> None:
     """As the only command of a container, whose children have the parent 1 that orphans have."""

@@ -57,6 +57,6 @@ def test_everything_else_works(tmp_path: Path) -> None:
     assert made.returncode == 0
     assert json.loads(made.stdout)["engine"] == "echo"
     examined = without_sdk(tmp_path, "doctor", "--json")
-    lacks = {each["engine"]: each["lacks"] for each in json.loads(examined.stdout)}
+    lacks = {each["engine"]: each["lacks"] for each in json.loads(examined.stdout)["engines"]}
     assert "dria is not installed" in lacks["dria"]
     assert lacks["echo"] is None

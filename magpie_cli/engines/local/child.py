@@ -1,7 +1,8 @@
 """The process in which llama.cpp runs: started as a file, it knows nothing of magpie.
 
-It reads one JSON line from standard input, writes one to standard output (`{"url": ...}` once it
-serves, or `{"error": ..., "detail": ...}`), and ends when standard input does: with its parent.
+Its one argument is its parent's process id. It reads one JSON line from standard input, writes one
+to standard output (`{"url": ...}` once it serves, or `{"error": ..., "detail": ...}`), and ends
+when standard input does: with its parent.
 """
 
 import ctypes
@@ -18,27 +19,29 @@ SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
 
 def main() -> None:
     """Serve until the parent is gone."""
-    die_with_parent()
+    die_with_parent(int(sys.argv[1]))
+    answers = os.dup(1)
+    os.dup2(2, 1)  # whatever else is printed is talk
     orders = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_input, daemon=True).start()
     try:
         xllamacpp = import_module("xllamacpp")
     except ImportError as error:
-        return tell(error="import", detail=str(error))
+        return tell(answers, error="import", detail=str(error))
     try:
         server = xllamacpp.Server(parameters(xllamacpp, orders))
     except RuntimeError as error:
-        return tell(error="load", detail=str(error))
-    tell(url=server.listening_address)
+        return tell(answers, error="load", detail=str(error))
+    tell(answers, url=server.listening_address)
     threading.Event().wait()
     return None
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """At once, even while a model loads; Linux only, elsewhere the end of the input tells."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() == 1:  # it was gone before
+        if os.getppid() != parent:  # it was gone before
             os._exit(0)
 
 
@@ -64,9 +67,9 @@ def parameters(xllamacpp: ModuleType, orders: dict[str, object]) -> object:
     return chosen
 
 
-def tell(**words: str) -> None:
+def tell(answers: int, **words: str) -> None:
     """One line for the parent."""
-    os.write(1, json.dumps(words).encode() + b"\n")
+    os.write(answers, json.dumps(words).encode() + b"\n")
 
 
 if __name__ == "__main__":

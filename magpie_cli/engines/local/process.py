@@ -127,9 +127,10 @@ class LlamaProcess:
             self._words.append(line.decode("utf-8", "replace").strip())
 
     def _reason(self) -> str:
-        """The first error line: `0.01.234 E llama_model_load: error loading model: ...`."""
+        """The first error line, `0.01.234 E llama_model_load: error ...`, or the last words."""
         errors = (line.partition(" E ")[2] for line in self._words)
-        return next(filter(None, errors), "")
+        last_words = next(filter(None, reversed(self._words)), "")
+        return next(filter(None, errors), "") or last_words
 
 
 @asynccontextmanager
@@ -139,6 +140,7 @@ async def llama_process(load: Load) -> AsyncIterator[LlamaProcess]:
         sys.executable,
         "-P",  # or its folder would be where it imports from
         str(CHILD),
+        str(os.getpid()),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
