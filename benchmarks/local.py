@@ -1,21 +1,22 @@
 """Tokens a second of `--engine local` against llama.cpp's own server, asked by a bare client.
 
-    python benchmarks/local.py [FILE.gguf ...] [--dialogues N] [--turns N]
+    python benchmarks/local.py [FILE.gguf ...] [--dialogues N] [--turns N] [--rounds N]
 
-Both contenders start llama.cpp the same way and ask it for the same utterances, with the same
-messages, seeds and 4 dialogues in flight. Magpie's messages are rebuilt from the rows it made. The
-bare client is a loop around aiohttp: it asks for whole answers, or for answers in pieces as magpie
-has to (llama.cpp gives up only those when the client goes away), and keeps nothing. Each round runs
-the contenders one after another; of a number of rounds the median counts. Loading the model is
-in nobody's time.
+Both start llama.cpp the same way and ask for the same utterances, with the same messages and seeds
+and 4 dialogues in flight: magpie's requests are rebuilt from the rows that it made, and `words` is
+the share of answers that came out the same. The bare client is a loop around aiohttp that keeps
+nothing. It asks for whole answers, or for answers in pieces as magpie has to (llama.cpp gives up
+only those when the client goes away). Loading the model is in nobody's time. The median of the
+rounds counts. `cache` is the share of prompt tokens from the prompt cache, in the bare client's
+answers; every view of a dialogue must be read once, so that 3 turns allow 0.67 at most.
 
-Without a FILE: the tiny model, and a heavier one that says the same words through many layers of
-zeros. The tiny one takes some 0.1 ms a token, so HTTP and Python are all that is measured there,
-and how much processor the client leaves to the server on a small machine. No real model is like
-that; the heavier one, whose every token costs what it costs in a model of its size, is nearer.
+Without a FILE: the tiny model, and a heavier one that says the same words through layers of zeros.
+The tiny one takes some 0.1 ms a token, so HTTP and Python are all that is measured there, and what
+the client takes from the server of a small machine. No real model is like that; a token of the
+heavier one costs 10 ms, as in a model of 100 to 500 million weights.
 
-The goals: at least 0.95 of the bare client's tokens a second (whole answers) on the heavier model
-or a FILE; with 4 dialogues in flight at least 0.55 of all prompt tokens from the prompt cache.
+The goals, on the heavier model or a FILE: at least 0.95 of the tokens a second of whole answers, at
+least 0.55 of all prompt tokens from the cache.
 """
 
 import argparse
@@ -46,7 +47,7 @@ from magpie_cli.settings import Settings
 
 IN_FLIGHT = 4
 SEED = 1
-LAYERS, HEADS, FORWARD = 16, 9, 4096  # of the heavier model: 65 million weights
+LAYERS, HEADS, FORWARD = 3, 9, 4096  # of the heavier model: 12 million weights
 RATE_GOAL, CACHE_GOAL = 0.95, 0.55
 SAMPLING = {"temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "cache_prompt": True}
 STREAMING = {"stream": True, "stream_options": {"include_usage": True}}
@@ -196,7 +197,7 @@ async def run_bare(model: Path, turns: int, rows: list[Row], *, streams: bool) -
     settings = Settings("-", turns=turns, concurrency=IN_FLIGHT, seed=SEED)
     measure, left = Measure(), iter([requests_of(row) for row in rows])
 
-    async with opened(model, settings) as (llama, session):
+    async with opened(model, settings, keeps=not streams) as (llama, session):
 
         async def dialogues() -> None:
             for requests in left:
@@ -211,11 +212,11 @@ async def run_bare(model: Path, turns: int, rows: list[Row], *, streams: bool) -
 
 @asynccontextmanager
 async def opened(
-    model: Path, settings: Settings
+    model: Path, settings: Settings, *, keeps: bool
 ) -> AsyncIterator[tuple[LlamaProcess, aiohttp.ClientSession]]:
-    """llama.cpp as magpie starts it, and connections to it."""
+    """A llama.cpp as magpie starts it, and connections to it, kept where the server keeps them."""
     load = plan_load(model, settings, IN_FLIGHT)
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    connector = aiohttp.TCPConnector(limit=0, force_close=not keeps)
     async with llama_process(load) as llama, aiohttp.ClientSession(connector=connector) as session:
         yield llama, session
 
@@ -277,10 +278,11 @@ def main() -> None:
     """Print one row a model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.gguf")
-    parser.add_argument("--dialogues", type=int, default=12)
+    parser.add_argument("--dialogues", type=int, default=8)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    print(f"the goals: {RATE_GOAL} of whole, {CACHE_GOAL} from the cache\n")
     print(f"{'':>16} {'tokens a second':>26} {'magpie to':>13} {'from':>6} {'same':>6}")
     print(
         f"{'model':>8} {'MB':>7} {'magpie':>8} {'whole':>8} {'pieces':>8}"

@@ -32,18 +32,7 @@ class Bar(TextLog):
     def start(self, sentence: str, facts: dict[str, object]) -> None:
         """The sentence, then the bar."""
         super().start(sentence, facts)
-        console = Console(file=self._stream)
-        width = max(4, min(40, console.width // 5))
-        self._progress = NarrowProgress(
-            BarColumn(bar_width=width, table_column=Column(min_width=width)),
-            TextColumn("{task.fields[facts]}", markup=False, table_column=_CUT),
-            console=console,
-            auto_refresh=False,
-            expand=True,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._progress = facts_bar(self._stream)
         self._task = self._progress.add_task("", facts="")
         self.tick()
         with self._terminal():
@@ -93,7 +82,23 @@ class Bar(TextLog):
             self._progress = self.interval = None
 
 
-class NarrowProgress(Progress):
+def facts_bar(stream: TextIO) -> Progress:
+    """A bar, not started, and behind it the text in its task's field `facts`, cut where it must."""
+    console = Console(file=stream)
+    width = max(4, min(40, console.width // 5))
+    return _NarrowProgress(
+        BarColumn(bar_width=width, table_column=Column(min_width=width)),
+        TextColumn("{task.fields[facts]}", markup=False, table_column=_CUT),
+        console=console,
+        auto_refresh=False,
+        expand=True,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+class _NarrowProgress(Progress):
     """A bar with room behind it."""
 
     def get_renderables(self) -> Iterable[RenderableType]:

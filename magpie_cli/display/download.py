@@ -13,9 +13,7 @@ from magpie_cli.display.text import LOG_SECONDS, safe
 from magpie_cli.models.wanted import size_text
 
 if TYPE_CHECKING:
-    from rich.progress import Task, TaskID
-
-    from magpie_cli.display.bar import NarrowProgress
+    from rich.progress import Progress, Task, TaskID
 
 BAR_SECONDS = 0.25
 
@@ -64,7 +62,7 @@ class DownloadBar(DownloadLog):
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream, clock)
-        self._bar: NarrowProgress | None = None
+        self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def progress(self, done: int, total: int | None) -> None:
@@ -80,7 +78,9 @@ class DownloadBar(DownloadLog):
 
     def _draw(self, done: int, total: int | None) -> None:
         if self._bar is None or self._task is None:
-            self._bar = _bar(self._stream)
+            from magpie_cli.display.bar import facts_bar
+
+            self._bar = facts_bar(self._stream)
             # What was there before says nothing about the speed.
             self._task = self._bar.add_task("", completed=done, total=total, facts="")
             self._bar.start()
@@ -114,28 +114,6 @@ def open_download(*, quiet: bool, stream: TextIO | None = None) -> Iterator[Sile
         yield display
     finally:
         display.close()
-
-
-def _bar(stream: TextIO) -> "NarrowProgress":
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.table import Column
-
-    from magpie_cli.display.bar import NarrowProgress
-
-    console = Console(file=stream)
-    width = max(4, min(40, console.width // 5))
-    cut = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # where it is narrow, at the end
-    return NarrowProgress(
-        BarColumn(bar_width=width, table_column=Column(min_width=width)),
-        TextColumn("{task.fields[facts]}", markup=False, table_column=cut),
-        console=console,
-        auto_refresh=False,
-        expand=True,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
 
 
 def _much(done: int, total: int | None) -> str:
