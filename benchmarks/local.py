@@ -52,9 +52,7 @@ RATE_GOAL, CACHE_GOAL = 0.95, 0.55
 SAMPLING = {"temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "cache_prompt": True}
 STREAMING = {"stream": True, "stream_options": {"include_usage": True}}
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_")}
-SENTENCE = (
-    "works shifts at a pumping station, keeps a paper log and asks for numbers before opinions"
-)
+SENTENCE = "works shifts at a pumping station and asks for numbers before opinions"
 
 Row = dict[str, Any]
 
@@ -95,9 +93,8 @@ class Request:
 
 def write_heavier_model(path: Path) -> None:
     """The tiny model with LAYERS layers, whose weights are zeros and cost as much as others."""
-    source = path.with_suffix(".tiny")
-    tiny.write_tiny_model(source)
-    data = source.read_bytes()
+    tiny.write_tiny_model(path)
+    data = path.read_bytes()
     values = data[24 : data.index(b"token_embd.weight") - 8]
     for key, value in (
         ("block_count", LAYERS),
@@ -153,28 +150,23 @@ def write_pairs(path: Path, number: int) -> None:
 
 
 def run_magpie(pairs: Path, model: Path, turns: int) -> tuple[Measure, list[Row]]:
-    """`magpie generate`, timed from its first word, when the model is loaded, to its last."""
+    """`magpie generate`, timed from its first word, when the model is loaded, to its last row."""
     command = [sys.executable, "-m", "magpie_cli", "generate", pairs, "--engine", "local"]
     command += ["-m", model, "-t", str(turns), "-j", str(IN_FLIGHT), "--seed", str(SEED)]
-    out = pairs.with_name("out.jsonl")
-    out.unlink(missing_ok=True)
-    with (
-        out.open("wb") as rows,
-        subprocess.Popen(
-            [*map(str, command)], stdout=rows, stderr=subprocess.PIPE, env=ENVIRONMENT
-        ) as process,
-    ):
-        assert process.stderr  # noqa: S101 - it was asked for
-        process.stderr.readline()
-        start = time.perf_counter()
+    pipe, words = subprocess.PIPE, [*map(str, command)]
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, env=ENVIRONMENT) as process:
+        assert process.stdout  # noqa: S101 - it was asked for
+        assert process.stderr  # noqa: S101 - as above
         said = process.stderr.readline()
-        seconds = time.perf_counter() - start
+        start = seconds = time.perf_counter()
+        rows = []
+        for line in process.stdout:
+            rows.append(json.loads(line))
+            seconds = time.perf_counter() - start
         said += process.stderr.read()
     if process.returncode:
         raise SystemExit(said.decode())
-    made = [json.loads(line) for line in out.read_bytes().splitlines()]
-    written = sum(row["usage"]["completion_tokens"] for row in made)
-    return Measure(seconds, written), made
+    return Measure(seconds, sum(row["usage"]["completion_tokens"] for row in rows)), rows
 
 
 def requests_of(row: Row) -> list[Request]:
@@ -252,11 +244,11 @@ async def ask(
                     measure.add(text, request.answer, piece["usage"])
 
 
-def compare(name: str, model: Path, arguments: argparse.Namespace) -> None:
+def compare(name: str, model: Path, dialogues: int, arguments: argparse.Namespace) -> None:
     """Print the contenders' rates, their ratios, and the share of the cache."""
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder) / "pairs.jsonl"
-        write_pairs(pairs, arguments.dialogues)
+        write_pairs(pairs, dialogues)
         rates: dict[str, list[float]] = {"magpie": [], "whole": [], "pieces": []}
         for _ in range(arguments.rounds):
             measured, rows = run_magpie(pairs, model, arguments.turns)
@@ -290,14 +282,14 @@ def main() -> None:
     )
     if arguments.files:
         for path in arguments.files:
-            compare(path.stem[:8], path.absolute(), arguments)
+            compare(path.stem[:8], path.absolute(), arguments.dialogues, arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        models = {"tiny": tiny.write_tiny_model, "heavier": write_heavier_model}
-        for name, write in models.items():
-            path = Path(folder) / f"{name}.gguf"
-            write(path)
-            compare(name, path, arguments)
+        small, heavier = Path(folder) / "tiny.gguf", Path(folder) / "heavier.gguf"
+        tiny.write_tiny_model(small)
+        compare("tiny", small, 10 * arguments.dialogues, arguments)  # or it is over too soon
+        write_heavier_model(heavier)
+        compare("heavier", heavier, arguments.dialogues, arguments)
 
 
 if __name__ == "__main__":

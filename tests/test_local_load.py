@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from magpie_cli.engines.local import check_memory, plan_load
-from magpie_cli.engines.local.memory import available, needed
+from magpie_cli.engines.local.memory import Cgroup, available, needed
 from magpie_cli.engines.local.process import Load
 from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.errors import MagpieError, UsageError
@@ -137,7 +137,7 @@ def test_only_smaller_models_are_named(tmp_path: Path, tiny_model: Path) -> None
 
 def test_the_tiny_model_fits_here(tiny_model: Path) -> None:
     """What this machine has free is enough for it."""
-    check_memory("tiny", plan_load(tiny_model, Settings("-"), 2))
+    check_memory("tiny", plan_load(tiny_model, Settings("-"), 2), None)
 
 
 def test_the_free_memory_is_the_kernels_word(tiny_model: Path) -> None:
@@ -146,3 +146,30 @@ def test_the_free_memory_is_the_kernels_word(tiny_model: Path) -> None:
     total = int(next(line.split()[1] for line in lines if line.startswith("MemTotal"))) * 1024
     assert 0 < (available() or 0) < total
     assert tiny_model.stat().st_size < (available() or 0)
+
+
+MEMINFO = "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "used", "cache", "free"),
+    [
+        (MEMINFO, "max", "1", "0", 4_096_000),
+        (MEMINFO, "3000000", "1000000", "0", 2_000_000),
+        (MEMINFO, "3000000", "1000000", "400000", 2_400_000),
+        (MEMINFO, "1000", "5000", "0", 0),
+        (MEMINFO, "9000000", "0", "0", 4_096_000),
+        ("MemTotal: 9000 kB\n", "max", "1", "0", None),
+    ],
+)
+def test_a_containers_limit_counts_and_its_page_cache_does_not(  # noqa: PLR0917 - a table
+    tmp_path: Path, meminfo: str, limit: str, used: str, cache: str, free: int | None
+) -> None:
+    """What the machine has is cut to what the container may still take; files it read are free."""
+    texts = {"meminfo": meminfo, "max": limit, "current": used}
+    texts["stat"] = f"anon 5\ninactive_file {cache}\n"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    group = Cgroup(tmp_path / "max", tmp_path / "current", tmp_path / "stat", "inactive_file")
+    assert available(tmp_path / "meminfo", [group]) == free
+    assert available(tmp_path / "no such file", [group]) is None

@@ -71,11 +71,11 @@ async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
             for choice in piece.get("choices") or ():
                 texts.append(choice.get("text") or choice.get("delta", {}).get("content") or "")
                 finish_reason = choice.get("finish_reason") or finish_reason
+        message = {"content": "".join(texts)}
     except (AttributeError, TypeError) as error:
         raise Transient("bad_reply", f"a piece of the answer is malformed: {error}") from error
     if finish_reason is None:
         raise Transient("bad_reply", "the answer breaks off before its end")
-    message = {"content": "".join(texts)}
     return {"choices": [{"message": message, "finish_reason": finish_reason}], "usage": usage}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.http_exceptions import LineTooLong
 
 from magpie_cli.address import find_proxy
 from magpie_cli.engine import EngineError, StatusMeaning, Transient
@@ -137,5 +138,5 @@ class HttpServer:
 async def _line(response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.readline()
-    except ValueError as error:  # longer than aiohttp's buffer
+    except (ValueError, LineTooLong) as error:  # longer than aiohttp's buffer
         raise Transient("bad_reply", f"a piece of the answer is too long: {error}") from error

@@ -76,7 +76,7 @@ async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["LocalMod
         raise UsageError("the local engine asks no server", "leave out --base-url, or --engine")
     wanted = find_model(settings.model or DEFAULT_MODEL)
     load = plan_load(wanted.path, settings, row.concurrency)
-    check_memory(wanted.name, load)
+    check_memory(wanted.name, load, available())
     limits = aiohttp.ClientTimeout(total=settings.timeout, sock_connect=CONNECT_TIMEOUT)
     async with (
         llama_process(load) as llama,
@@ -144,9 +144,11 @@ def plan_load(path: Path, settings: Settings, concurrency: int) -> Load:
     return Load(path, slots, slots * context, 1 if tiny else os.cpu_count() or 1)
 
 
-def check_memory(name: str, load: Load, free: int | None = None) -> None:
-    """Raises MagpieError where the model would not fit, with one that does. `free` in bytes."""
-    free = available() if free is None else free
+def check_memory(name: str, load: Load, free: int | None) -> None:
+    """Raises MagpieError where the model would not fit, with one that does.
+
+    `free` in bytes, None where nobody knows: then it is tried.
+    """
     size = load.path.stat().st_size
     need = needed(size, read_header(load.path).cache_bytes, load.context)
     if free is None or need <= free:

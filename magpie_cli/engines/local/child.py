@@ -60,6 +60,8 @@ def parameters(xllamacpp: ModuleType, orders: dict[str, object]) -> object:
     chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = orders["threads"]
     chosen.api_keys = [orders["key"]]
     chosen.cors_origins = "http://127.0.0.1"
+    # By default a new dialogue takes the slot of one that goes on: all prompts begin alike.
+    chosen.slot_prompt_similarity = 0.5
     chosen.cache_ram_mib = 0  # no gain where there are enough slots, and 8 GB by default
     chosen.warmup = False
     chosen.verbosity = 1

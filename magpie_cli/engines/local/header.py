@@ -99,10 +99,13 @@ def _header(values: dict[str, object]) -> Header:
     heads = _number(values[f"{kind}.attention.head_count"])
     width = _number(values[f"{kind}.embedding_length"]) // heads
     per_layer = values.get(f"{kind}.attention.head_count_kv", heads)
-    each = per_layer if isinstance(per_layer, list) else [per_layer] * layers
+    if isinstance(per_layer, list):
+        kv_heads = sum(map(_number, per_layer))
+    else:
+        kv_heads = layers * _number(per_layer)
     key = _number(values.get(f"{kind}.attention.key_length", width))
     value = _number(values.get(f"{kind}.attention.value_length", width))
-    cache_bytes = sum(map(_number, each)) * (key + value) * HALF
+    cache_bytes = kv_heads * (key + value) * HALF
     return Header(_number(values[f"{kind}.context_length"]), cache_bytes)
 
 
