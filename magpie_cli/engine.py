@@ -10,6 +10,7 @@ EngineError
 └── EngineRefused   no pair can be done: 401, 402, 403, unknown model; no pair is marked failed
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
@@ -79,6 +80,13 @@ def ignore_sentence(sentence: str) -> None:
 
 def ignore_utterance(text: str, usage: Usage) -> None:
     """For a request whose progress nobody watches."""
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

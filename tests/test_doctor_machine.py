@@ -75,8 +75,18 @@ def test_a_hub_that_listens_is_reached() -> None:
     assert "the model hub can be reached" in found.text()
 
 
-def test_a_proxy_is_what_is_reached_first() -> None:
+@pytest.mark.parametrize("proxy", ["http://user:canary@host:abc", "http://user:canary@/"])
+def test_a_proxy_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """A variable that holds no address is named, without what it holds; nothing hangs."""
+    monkeypatch.setenv("https_proxy", proxy)
+    found = asyncio.run(examine_machine({}))
+    assert "HTTPS_PROXY is not the address of a proxy" in str(found.network)
+    assert "canary" not in found.text()
+
+
+def test_a_proxy_is_what_is_reached_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the environment names one, nothing else is tried."""
-    found = asyncio.run(examine_machine({"HTTPS_PROXY": "http://user:canary@127.0.0.1:9"}))
+    monkeypatch.setenv("https_proxy", "http://user:canary@127.0.0.1:9")
+    found = asyncio.run(examine_machine({}))
     assert "the proxy cannot be reached" in str(found.network)
     assert "canary" not in found.text()

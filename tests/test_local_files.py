@@ -118,12 +118,15 @@ def test_a_header_that_is_cut_anywhere_is_a_usage_error(
             3 * 8 * 128 * 2,
             id="of their own lengths",
         ),
+        pytest.param({"thing.block_count": (STRING, "three")}, 0, id="layers that are no number"),
+        pytest.param({"thing.attention.head_count": (U32, 0)}, 0, id="no attention"),
+        pytest.param({"thing.attention.head_count": numbers(8, 4, 8)}, 0, id="heads by layer"),
     ],
 )
 def test_a_token_costs_the_keys_and_values_of_each_layer(
     tmp_path: Path, more: dict[str, tuple[int, object]], cache_bytes: int
 ) -> None:
-    """Half a float each, for as many heads as the header gives every layer."""
+    """Half a float each, for as many heads as the header gives every layer; 0 where unknown."""
     path = tmp_path / "small.gguf"
     path.write_bytes(tiny._file(SMALL | more, []))
     assert read_header(path) == Header(2048, cache_bytes)
@@ -132,9 +135,7 @@ def test_a_token_costs_the_keys_and_values_of_each_layer(
 @pytest.mark.parametrize(
     "more",
     [
-        pytest.param({"thing.block_count": (STRING, "three")}, id="a text for a number"),
         pytest.param({"thing.context_length": (F32, 2048.0)}, id="a fraction for a number"),
-        pytest.param({"thing.attention.head_count": (U32, 0)}, id="no heads"),
         pytest.param({"general.architecture": (STRING, "other")}, id="keys of another kind"),
     ],
 )
@@ -165,3 +166,21 @@ def test_a_header_that_is_made_to_harm_is_a_usage_error(tmp_path: Path, value: b
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + key + value)
     with pytest.raises(UsageError, match=r"is no GGUF model|cannot be read"):
         read_header(path)
+
+
+@needs_llama
+def test_endless_words_of_llama_cpp_are_cut(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:
+    """A file that makes llama.cpp write a line of 100,000 letters is one sentence all the same."""
+    path = tmp_path / "loud.gguf"
+    tiny.write_tiny_model(path)
+    loud = b"x" * 100_000
+    old = struct.pack("<Q", 5) + b"gpt-2"
+    assert path.read_bytes().count(old) == 1
+    data = path.read_bytes().replace(old, struct.pack("<Q", len(loud)) + loud)
+    path.write_bytes(data)
+    pairs(1)
+    done = magpie("generate", "pairs.jsonl", "--engine", "local", "--model", "loud.gguf")
+    assert done.returncode == 1
+    assert "cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 5000

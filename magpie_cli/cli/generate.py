@@ -33,7 +33,10 @@ def generate(
     model: Annotated[
         str | None,
         option(
-            "--model", "-m", metavar="NAME", help="The LLM's name. [default: the server's only one]"
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="The LLM's name. [default: the server's only one; local: qwen2.5:1.5b]",
         ),
     ] = None,
     engine: Annotated[
@@ -66,7 +69,7 @@ def generate(
             "-j",
             metavar="N",
             min=1,
-            help="Dialogues in flight. [default: 8; engine dria: 256]",
+            help="Dialogues in flight. [default: 8; engine dria: 256; local: 2 or 4]",
         ),
     ] = None,
     samples: Annotated[

@@ -33,9 +33,10 @@ def doctor(
 
 
 async def _examine(table: Mapping[str, EngineRow], environment: Mapping[str, str]) -> Report:
-    machine, engines = await asyncio.gather(
-        examine_machine(environment), examine_engines(table, environment)
-    )
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(examine_machine(environment))
+        asking = group.create_task(examine_engines(table, environment))
+    machine, engines = looking.result(), asking.result()
     # A package that is installed is not yet one that works.
     return Report(
         machine,

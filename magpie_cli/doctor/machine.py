@@ -1,6 +1,7 @@
 """The machine: what is installed, what fits, and whether llama.cpp runs on it at all."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from platform import platform, python_version
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from magpie_cli.address import checked_url, find_proxy
 from magpie_cli.engine import Sampling
 from magpie_cli.engines import open_chat_model
 from magpie_cli.engines.local.memory import MODEL_FACTOR, available
 from magpie_cli.engines.local.tiny import write_tiny_model
-from magpie_cli.errors import MagpieError
+from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.models import DEFAULT_MODEL, find_model, size_text
 from magpie_cli.settings import Settings
 
@@ -67,9 +69,10 @@ class Machine:
 
 async def examine_machine(environment: Mapping[str, str]) -> Machine:
     """All of it; llama.cpp by a model that it writes itself, the hub by a connection."""
-    started = time.perf_counter()
-    local, network = await asyncio.gather(_self_test(), _reach(environment))
-    wanted = find_model(DEFAULT_MODEL)
+    async with asyncio.TaskGroup() as group:
+        testing, reaching = group.create_task(_self_test()), group.create_task(_reach(environment))
+    (local, seconds), network = testing.result(), reaching.result()
+    wanted = find_model(DEFAULT_MODEL, environment)
     folder = wanted.path.parent
     return Machine(
         python=python_version(),
@@ -83,12 +86,13 @@ async def examine_machine(environment: Mapping[str, str]) -> Machine:
         default_model_here=wanted.present,
         network=network,
         local=local,
-        local_seconds=round(time.perf_counter() - started, 3),
+        local_seconds=round(seconds, 3),
     )
 
 
-async def _self_test() -> str | None:
-    """What is wrong with llama.cpp here: a tiny model has to say something."""
+async def _self_test() -> tuple[str | None, float]:
+    """What is wrong with llama.cpp here, and the seconds in which a tiny model said something."""
+    started = time.perf_counter()
     with TemporaryDirectory(prefix="magpie-doctor-") as folder:
         path = Path(folder) / "tiny.gguf"
         write_tiny_model(path)
@@ -97,21 +101,24 @@ async def _self_test() -> str | None:
             async with open_chat_model("local", settings) as model:
                 await model.complete([{"role": "user", "content": "Hi"}], Sampling(max_tokens=16))
         except MagpieError as error:
-            return f"does not work: {error.message}: {error.hint}"
-    return None
+            return f"does not work: {error.message}: {error.hint}", 0.0
+    return None, time.perf_counter() - started
 
 
 async def _reach(environment: Mapping[str, str]) -> str | None:
     """What is wrong with the way to the hub, or to the proxy that stands before it."""
-    hub = urlsplit(environment.get("HF_ENDPOINT") or HUB)
-    proxy = environment.get("HTTPS_PROXY") or environment.get("https_proxy")
-    gate = urlsplit(proxy if proxy and "://" in proxy else f"http://{proxy}") if proxy else hub
+    try:
+        hub = checked_url(environment.get("HF_ENDPOINT") or HUB, "HF_ENDPOINT", HUB)
+        proxy = find_proxy(hub)
+    except UsageError as error:
+        return error.message
+    gate = urlsplit(proxy or hub)
     port = gate.port or (443 if gate.scheme == "https" else 80)
     name = "the proxy" if proxy else gate.hostname
     try:
         async with asyncio.timeout(REACH_SECONDS):
             _, writer = await asyncio.open_connection(gate.hostname, port)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: a name that is none
         return f"{name} cannot be reached: {error or 'no answer'}"
     writer.close()
     return None
@@ -125,7 +132,7 @@ def _version(package: str) -> str | None:
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder above that is there."""
-    while not folder.exists():
+    """The nearest folder above that is there, and may be looked at."""
+    while not os.access(folder, os.F_OK):
         folder = folder.parent
     return folder

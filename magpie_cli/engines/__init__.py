@@ -12,7 +12,15 @@ from types import ModuleType
 
 from magpie_cli.converse import ChatEngine
 from magpie_cli.devnet import NO_SDK
-from magpie_cli.engine import ChatModel, Engine, EngineRow, Sampling, StatusMeaning, ignore_sentence
+from magpie_cli.engine import (
+    ChatModel,
+    Engine,
+    EngineRow,
+    Sampling,
+    StatusMeaning,
+    ignore_sentence,
+    processors,
+)
 from magpie_cli.errors import UsageError
 from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
@@ -59,7 +67,7 @@ _ROWS = (
         "magpie_cli.engines.local",
         "a model inside this machine, fetched once; no server, no token",
         package="xllamacpp",
-        concurrency=2 if (os.cpu_count() or 1) <= FEW_CORES else 4,
+        concurrency=2 if processors() <= FEW_CORES else 4,
     ),
     EngineRow(
         "openai",

@@ -93,8 +93,8 @@ def _other(path: Path) -> ListedModel:
 def _place(path: Path) -> tuple[Place, int]:
     if is_whole(path):
         return "here", _size(path)
-    part = part_path(path)
-    return ("in part", _size(part)) if part.is_file() else ("not here", 0)
+    size = _size(part_path(path))
+    return ("in part", size) if size else ("not here", 0)
 
 
 def _size(path: Path) -> int:

@@ -80,8 +80,9 @@ class Part:
     def discard(self) -> None:
         """Remove it."""
         with cache_errors(self._part):
-            self._part.unlink(missing_ok=True)
+            # Its words first: as soon as it is gone, another may begin one with words of its own.
             self._whose().unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
 
     async def keep(self, note: Note) -> None:
         """Give it its final name, with its note beside it, in a way that survives a power cut."""

@@ -107,6 +107,8 @@ class Transfer:
             etag = response.headers.get("ETag", "")
             part.empty(wanted.sha256, None if etag.startswith("W/") else etag or None)
             total = response.content_length if response.content_length is not None else wanted.size
+        if total is None and not wanted.sha256:
+            self._refuse(f"{host} says neither how long the file is nor its checksum")
         if wanted.size is None and total is not None:
             self._check_space(total)
         elif total != wanted.size:

@@ -7,25 +7,35 @@ memory.py    whether it fits
 tiny.py      a model for self-tests, written from scratch
 """
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import aiohttp
 
-from magpie_cli.engine import Completion, EngineRefused, EngineRow, Message, Sampling, Transient
+from magpie_cli.engine import (
+    Completion,
+    EngineRefused,
+    EngineRow,
+    Message,
+    Sampling,
+    Transient,
+    processors,
+)
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer
 from magpie_cli.engines.local.header import read_header
 from magpie_cli.engines.local.memory import available, needed
 from magpie_cli.engines.local.process import LlamaProcess, Load, llama_process
+from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.models import (
     ASK_FIRST,
     CATALOGUE,
     DEFAULT_MODEL,
+    Wanted,
     ask_first,
     fetch,
     find_model,
@@ -38,12 +48,26 @@ SAY_SECONDS = 5.0  # between two words about a download
 MOST_SLOTS = 32
 LEAST_CONTEXT = 4096  # tokens of a slot
 PERSONAS = 1024  # tokens that go before the first utterance
-UTTERANCE = 256  # tokens, where --max-tokens does not say
-MAX_TOKENS = 1024  # as above: a model that does not stop must be stopped
+MAX_TOKENS = 512  # of an utterance, where --max-tokens does not say: one has to end
 TINY_FILE = 20_000_000  # bytes; below, a second thread costs more than it gains
 
 # llama.cpp's own defaults, said aloud.
 _SAMPLING = {"temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "cache_prompt": True}
+
+
+def _wanted(settings: Settings) -> Wanted:
+    if settings.base_url:
+        raise UsageError("the local engine asks no server", "leave out --base-url, or --engine")
+    return find_model(settings.model or DEFAULT_MODEL)
+
+
+async def check_llama() -> None:
+    """Raises MagpieError where llama.cpp cannot serve even a tiny model."""
+    with TemporaryDirectory(prefix="magpie-llama-") as folder:
+        path = Path(folder) / "tiny.gguf"
+        write_tiny_model(path)
+        async with llama_process(Load(path, slots=1, context=LEAST_CONTEXT, threads=1)):
+            pass
 
 
 async def prepare(settings: Settings, say: Callable[[str], None]) -> None:
@@ -51,12 +75,14 @@ async def prepare(settings: Settings, say: Callable[[str], None]) -> None:
 
     Raises MagpieError: it is too large to be fetched unasked, or cannot be fetched.
     """
-    wanted = find_model(settings.model or DEFAULT_MODEL)
+    wanted = _wanted(settings)
     if wanted.present:
         return
+    await check_llama()  # before a gigabyte comes for nothing
     wanted = await resolve(wanted, say=say)
-    if wanted.size and wanted.size > ASK_FIRST:
+    if wanted.size is None or wanted.size > ASK_FIRST:
         raise ask_first(wanted)
+    check_size(wanted.name, wanted.size, needed(wanted.size, 0, 0), available())
     say(f"fetching {wanted.sentence()} to {wanted.path}")
     told = monotonic()
 
@@ -72,9 +98,7 @@ async def prepare(settings: Settings, say: Callable[[str], None]) -> None:
 @asynccontextmanager
 async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["LocalModel"]:
     """The model that --model names, loaded. Raises MagpieError where it is too large."""
-    if settings.base_url:
-        raise UsageError("the local engine asks no server", "leave out --base-url, or --engine")
-    wanted = find_model(settings.model or DEFAULT_MODEL)
+    wanted = _wanted(settings)
     load = plan_load(wanted.path, settings, row.concurrency)
     check_memory(wanted.name, load, available())
     limits = aiohttp.ClientTimeout(total=settings.timeout, sock_connect=CONNECT_TIMEOUT)
@@ -138,10 +162,10 @@ def plan_load(path: Path, settings: Settings, concurrency: int) -> Load:
     """
     header = read_header(path)
     slots = min(MOST_SLOTS, 2 * (settings.concurrency or concurrency))
-    whole = PERSONAS + 2 * settings.turns * (settings.max_tokens or UTTERANCE)
+    whole = PERSONAS + 2 * settings.turns * (settings.max_tokens or MAX_TOKENS)
     context = min(header.context, max(LEAST_CONTEXT, whole))
     tiny = path.stat().st_size < TINY_FILE
-    return Load(path, slots, slots * context, 1 if tiny else os.cpu_count() or 1)
+    return Load(path, slots, slots * context, 1 if tiny else processors())
 
 
 def check_memory(name: str, load: Load, free: int | None) -> None:
@@ -150,7 +174,11 @@ def check_memory(name: str, load: Load, free: int | None) -> None:
     `free` in bytes, None where nobody knows: then it is tried.
     """
     size = load.path.stat().st_size
-    need = needed(size, read_header(load.path).cache_bytes, load.context)
+    check_size(name, size, needed(size, read_header(load.path).cache_bytes, load.context), free)
+
+
+def check_size(name: str, size: int, need: int, free: int | None) -> None:
+    """As `check_memory`, of a file of `size` bytes that takes `need` bytes of memory."""
     if free is None or need <= free:
         return
     smaller = [

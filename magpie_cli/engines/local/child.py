@@ -22,7 +22,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever else is printed is talk
-    orders = json.loads(sys.stdin.readline())
+    orders = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=end_with_input, daemon=True).start()
     try:
         xllamacpp = import_module("xllamacpp")
@@ -47,7 +47,8 @@ def die_with_parent(parent: int) -> None:
 
 def end_with_input() -> None:
     """Not through Python's own end: a server that still has requests would never come to it."""
-    sys.stdin.read()
+    while os.read(0, 4096):  # not through an object that Python's end would wait for
+        pass
     os._exit(0)
 
 

@@ -93,8 +93,16 @@ def _unpack(stream: BinaryIO, layout: str) -> tuple[int | float | bool, ...]:
 
 
 def _header(values: dict[str, object]) -> Header:
-    """Keys and values of every layer, half a float each; `head_count_kv` may differ by layer."""
     kind = values["general.architecture"]
+    context = _number(values[f"{kind}.context_length"])
+    try:
+        return Header(context, _cache_bytes(values, kind))
+    except (KeyError, TypeError, ZeroDivisionError):  # another kind of attention, or none
+        return Header(context, 0)
+
+
+def _cache_bytes(values: dict[str, object], kind: object) -> int:
+    """Keys and values of every layer, half a float each; `head_count_kv` may differ by layer."""
     layers = _number(values[f"{kind}.block_count"])
     heads = _number(values[f"{kind}.attention.head_count"])
     width = _number(values[f"{kind}.embedding_length"]) // heads
@@ -105,8 +113,7 @@ def _header(values: dict[str, object]) -> Header:
         kv_heads = layers * _number(per_layer)
     key = _number(values.get(f"{kind}.attention.key_length", width))
     value = _number(values.get(f"{kind}.attention.value_length", width))
-    cache_bytes = kv_heads * (key + value) * HALF
-    return Header(_number(values[f"{kind}.context_length"]), cache_bytes)
+    return kv_heads * (key + value) * HALF
 
 
 def _number(value: object) -> int:

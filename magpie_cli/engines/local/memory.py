@@ -56,5 +56,8 @@ def available(meminfo: Path = _MEMINFO, cgroups: Iterable[Cgroup] = _CGROUPS) ->
 
 
 def _cache(group: Cgroup) -> int:
-    lines = (line.split() for line in group.statistics.read_text().splitlines())
+    try:
+        lines = [line.split() for line in group.statistics.read_text().splitlines()]
+    except OSError:
+        return 0
     return next((int(words[1]) for words in lines if words[0] == group.cache), 0)

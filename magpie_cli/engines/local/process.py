@@ -1,6 +1,7 @@
 """llama.cpp in a process of its own: a crash, an abort or a full memory stays in there."""
 
 import asyncio
+import json
 import os
 import secrets
 import signal
@@ -11,14 +12,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from magpie_cli.errors import MagpieError
 
 CHILD = Path(__file__).with_name("child.py")
 END_SECONDS = 2.0
 DEATH_SECONDS = 0.5
 LINES_KEPT = 50  # of its standard error
+LONGEST_LINE = 1000  # bytes that are kept of one
+BLOCK = 64 * 1024
 
 _OTHERWISE = "or another engine: --base-url URL, --engine ollama"
 
@@ -66,10 +67,10 @@ class LlamaProcess:
             "key": self.key,
         }
         with suppress(ConnectionError):  # it has died already: the answer will say
-            process.stdin.write(orjson.dumps(orders) + b"\n")
+            process.stdin.write(json.dumps(orders).encode() + b"\n")
             await process.stdin.drain()
         line = await process.stdout.readline()
-        told = orjson.loads(line) if line else {}
+        told = json.loads(line) if line else {}
         if "url" not in told:
             await process.wait()
             await self._listening
@@ -103,8 +104,8 @@ class LlamaProcess:
         if error == "load":
             return MagpieError(
                 f"{path} cannot be loaded: {reason}",
-                "it may be damaged or no GGUF file: fetch it anew with magpie pull, "
-                "or name another --model",
+                "it may be damaged or no GGUF file: fetch it anew with magpie pull, or name "
+                "another --model; where memory is short, a smaller one or a smaller -j",
             )
         return MagpieError(f"llama.cpp ended: {reason}", f"run it again, {_OTHERWISE}")
 
@@ -123,13 +124,18 @@ class LlamaProcess:
     async def _listen(self) -> None:
         """Keep the last words: without a reader it would stop at a full pipe."""
         assert self._process.stderr  # noqa: S101 - it was asked for
-        while line := await self._process.stderr.readline():
-            self._words.append(line.decode("utf-8", "replace").strip())
+        rest = b""
+        while chunk := await self._process.stderr.read(BLOCK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[:LONGEST_LINE]
+            self._words += (line[:LONGEST_LINE].decode("utf-8", "replace") for line in lines)
+        self._words.append(rest.decode("utf-8", "replace"))
 
     def _reason(self) -> str:
         """The first error line, `0.01.234 E llama_model_load: error ...`, or the last words."""
-        errors = (line.partition(" E ")[2] for line in self._words)
-        last_words = next(filter(None, reversed(self._words)), "")
+        lines = [line.strip() for line in self._words]
+        errors = (line.partition(" E ")[2] for line in lines)
+        last_words = next(filter(None, reversed(lines)), "")
         return next(filter(None, errors), "") or last_words
 
 
