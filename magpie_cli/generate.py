@@ -80,7 +80,7 @@ class _Run:
         if self.source.lines is not None:
             self.tally.total = self.source.lines * self.settings.samples
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
-        opened = open_engine(self.engine, self.settings, prompts, pace, say=self.display.note)
+        opened = open_engine(self.engine, self.settings, prompts, pace, say=self._note)
         async with opened as engine:
             told = prompts_name(find_row(self.engine), prompts)
             identity = self.settings.identity(engine.name, engine.model, told)
@@ -117,6 +117,10 @@ class _Run:
             self.tally.total = plan.expected
             store.finish(plan.expected, None if plan.passed_over else plan.tried)
         return finished
+
+    def _note(self, sentence: str) -> None:
+        """What goes on before the first line, which the engine's model belongs into."""
+        self.display.note(f"engine {self.engine} ({self.why}): {sentence}")
 
     def _on_retry(self, error: EngineError, delay: float) -> None:
         self.tally.retries += 1

@@ -37,11 +37,9 @@ async def _examine(table: Mapping[str, EngineRow], environment: Mapping[str, str
         looking = group.create_task(examine_machine(environment))
         asking = group.create_task(examine_engines(table, environment))
     machine, engines = looking.result(), asking.result()
-    # A package that is installed is not yet one that works.
-    return Report(
-        machine,
-        [
-            replace(each, lacks=machine.local) if each.engine == LOCAL and each.ready else each
-            for each in engines
-        ],
-    )
+    # A package that is installed is not yet one that works, nor one that has a model.
+    engines = [
+        replace(each, lacks=machine.local_lacks) if each.engine == LOCAL and each.ready else each
+        for each in engines
+    ]
+    return Report(machine, engines)

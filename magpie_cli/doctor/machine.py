@@ -48,6 +48,15 @@ class Machine:
     local: str | None
     local_seconds: float
 
+    @property
+    def local_lacks(self) -> str | None:
+        """Why the local engine could not begin with the default model."""
+        if self.local or self.default_model_here or not self.network:
+            return self.local
+        return (
+            f"{self.default_model} is not here, and {self.network}: --model FILE.gguf names another"
+        )
+
     def text(self) -> str:
         """For a person."""
         memory = "unknown" if self.free_memory is None else f"{size_text(self.free_memory)} free"

@@ -51,7 +51,7 @@ def read_header(path: Path) -> Header:
     except _MALFORMED as error:
         raise UsageError(
             f"{path} is no GGUF model, or it is cut off at its beginning",
-            "name another --model, or fetch it anew: magpie pull",
+            "copy the file again (a fetched one: magpie pull NAME), or name another --model",
         ) from error
 
 
