@@ -182,6 +182,7 @@ async def test_a_pair_over_the_payload_limit_is_refused_alone() -> None:
         with pytest.raises(PairRefused, match="262,144") as caught:
             await on.engine.dialogue(request(persona='"' * 120_000))
         assert caught.value.kind == "payload_too_large"
+        assert (on.tasks._asked, on.tasks._tasks) == ({}, {})
         assert on.devnet.counts.tasks == 0
         assert isinstance(await on.engine.dialogue(request()), Dialogue)
 

@@ -84,8 +84,10 @@ class Tasks:
         asked.forget_at = math.inf
         try:
             answer = asked.answer or await self._attempt(asked, model, workflow)
-        except EngineError:
+        except EngineError as error:
             if asked.answer is None:
+                if isinstance(error, PairRefused):
+                    self._forget(dialogue)  # nobody will ask for it again
                 raise
             answer = asked.answer  # it came although its task seemed not to get through
         finally:
