@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
-from magpie_cli.errors import MagpieError
+from magpie_cli.errors import MagpieError, NotFinished
 from magpie_cli.records import Dialogue, PersonaPair, Usage
 
 
@@ -157,6 +157,15 @@ class Engine(Protocol):
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """The whole dialogue. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Queueing(Protocol):
+    """An Engine before which dialogues may wait for their turn."""
+
+    def close_queue(self, error: NotFinished) -> None:
+        """Ask for nothing more: dialogues that wait, or try again, raise `error`."""
         ...
 
 

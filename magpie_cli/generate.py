@@ -80,6 +80,7 @@ class _Run:
         if self.source.lines is not None:
             self.tally.total = self.source.lines * self.settings.samples
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
+        stop.listeners.append(lambda _: pace.stop())
         opened = open_engine(self.engine, self.settings, prompts, pace, say=self._note)
         async with opened as engine:
             told = prompts_name(find_row(self.engine), prompts)

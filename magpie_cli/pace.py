@@ -20,6 +20,7 @@ from magpie_cli.engine import (
     EngineError,
     Message,
     PairRefused,
+    Queueing,
     Sampling,
     Throttled,
     Transient,
@@ -65,12 +66,23 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
+        self._pauses: set[asyncio.Timeout] = set()
+        self._stopped = False
+        self.queues: list[Queueing] = []
+
+    def stop(self) -> None:
+        """The run is to end: what only waits, here or in a queue, raises NotFinished."""
+        self._stopped = True
+        for pause in self._pauses:
+            pause.reschedule(asyncio.get_running_loop().time())
+        for queue in self.queues:
+            queue.close_queue(_stopped())
 
     async def attempt(self, request: Callable[[], Awaitable[_T]]) -> _T:
         """What `request()` returns, after as many tries as it takes.
 
         Raises its last Transient after 6 attempts; PairRefused and EngineRefused at once;
-        NotFinished when the server asks for more patience than a run has.
+        NotFinished when the server asks for more patience than a run has, or the run is stopped.
         """
         failed = refused = 0
         waited = 0.0
@@ -84,7 +96,9 @@ class Pace:
                 error.attempts = failed
                 if failed == ATTEMPTS:
                     raise
-                await self._wait(error, self._jitter(BACKOFF_BASE, failed))
+                delay = self._jitter(BACKOFF_BASE, failed)
+                self._on_retry(error, delay)
+                await self._sleep(delay)
             except PairRefused as error:
                 error.attempts = failed + 1
                 raise
@@ -101,11 +115,22 @@ class Pace:
                         "longer with --give-up-after",
                     ) from error
                 waited += delay
-                await self._wait(error, delay)
+                self._on_retry(error, delay)
+                await self._pause(delay)
 
-    async def _wait(self, error: EngineError, delay: float) -> None:
-        self._on_retry(error, delay)
-        await self._sleep(delay)
+    async def _pause(self, delay: float) -> None:
+        """Sleep, but raise NotFinished once the run is stopped."""
+        if self._stopped:
+            raise _stopped()
+        pause = asyncio.timeout(None)
+        try:
+            async with pause:
+                self._pauses.add(pause)
+                await self._sleep(delay)
+        except TimeoutError:
+            raise _stopped() from None
+        finally:
+            self._pauses.discard(pause)
 
     def _delay(self, error: Throttled, refused: int) -> float:
         """Seconds to wait after the `refused`-th refusal of one request."""
@@ -121,6 +146,10 @@ class Pace:
     def _jitter(self, base: float, tries: int) -> float:
         # 2**tries of a large number of refusals would overflow long before the cap is compared.
         return self._uniform(0.0, min(BACKOFF_CAP, base * 2 ** min(tries, 10)))
+
+
+def _stopped() -> NotFinished:
+    return NotFinished("the run was stopped before its turn")
 
 
 def _duration(seconds: float) -> str:

@@ -82,7 +82,7 @@ def ticking(display: Display) -> Iterator[None]:
     def tick() -> None:
         nonlocal timer
         display.tick()
-        timer = loop.call_later(display.interval or 0, tick)
+        timer = loop.call_later(display.interval, tick) if display.interval else None
 
     if display.interval is not None:
         timer = loop.call_later(display.interval, tick)

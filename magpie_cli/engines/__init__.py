@@ -16,6 +16,7 @@ from magpie_cli.engine import (
     ChatModel,
     Engine,
     EngineRow,
+    Queueing,
     Sampling,
     StatusMeaning,
     ignore_sentence,
@@ -173,6 +174,8 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
         if isinstance(source, ChatModel):
             yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
         else:
+            if isinstance(source, Queueing):
+                pace.queues.append(source)
             yield PacedEngine(source, pace)
 
 

@@ -8,6 +8,14 @@ import orjson
 from magpie_cli.engine import Transient
 
 
+async def read_words(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The beginning of a body, where no more than its words matter."""
+    words = b""
+    while len(words) < most and (chunk := await response.content.read(most - len(words))):
+        words += chunk
+    return words
+
+
 async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
     """The body, up to `most` bytes: a server gone mad must not fill the memory."""
     chunks = []
@@ -35,6 +43,8 @@ def json_object(reply: bytes, url: str) -> dict[str, Any]:
 def reason(error: Exception) -> str:
     """Without the words that aiohttp puts around what the system said."""
     if isinstance(error, aiohttp.ClientResponseError):  # its text holds the proxy's password
-        return f"the proxy answered {error.status} {error.message}".rstrip()
+        is_proxy = isinstance(error, aiohttp.ClientHttpProxyError)
+        said = f"the proxy answered {error.status}" if is_proxy else "an answer that is no HTTP:"
+        return " ".join(f"{said} {error.message}".split())
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return str(inner) or type(inner).__name__

@@ -11,10 +11,11 @@ from aiohttp.http_exceptions import LineTooLong
 from magpie_cli.address import find_proxy
 from magpie_cli.engine import EngineError, StatusMeaning, Transient
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
-from magpie_cli.engines.http_reply import json_object, read_body, reason
+from magpie_cli.engines.http_reply import json_object, read_body, read_words, reason
 
 CONNECT_TIMEOUT = 5.0  # seconds
 MAX_REPLY_BYTES = 8 * 1024 * 1024
+MAX_WORDS_BYTES = 64 * 1024  # of an error, or of a reply that is not looked at
 SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
 
 # Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -42,7 +43,7 @@ class HttpServer:
     """One base URL: asks it, and says what went wrong in words that never hold the key.
 
     The key goes into `key_header`, in OpenAI's way where that is Authorization. `statuses` says
-    what some mean on this server; no answer may be larger than `most_bytes`.
+    what some mean on this server; no answer that is read whole may be larger than `most_bytes`.
     """
 
     def __init__(  # noqa: PLR0913 - all that there is to know of a server
@@ -77,14 +78,16 @@ class HttpServer:
         with self._hidden_key():
             async with self._answer(method, url, data, options) as response:
                 reply = await read_body(response, self._most_bytes)
-            return self._without_error(json_object(reply, url), url)
+            return self._without_error(reply, url)
 
     async def send(self, path: str, body: object) -> None:
-        """Post it, whatever a good answer may say. Raises EngineError."""
+        """Post it, whatever a good answer may say, if it is no page. Raises EngineError."""
         with self._hidden_key():
             url = self.base_url + path
             async with self._answer("POST", url, orjson.dumps(body), {}) as response:
-                await read_body(response, self._most_bytes)
+                await read_words(response, MAX_WORDS_BYTES)
+                if response.content_type == "text/html":  # of whoever stands in between
+                    raise Transient("bad_reply", f"{url} answered with an HTML page")
 
     async def stream(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
         """Each JSON object of an answer that comes in pieces. Raises EngineError."""
@@ -93,12 +96,12 @@ class HttpServer:
             async with self._answer("POST", url, orjson.dumps(body), {}) as response:
                 while line := await _line(response):
                     if line.startswith(_DATA) and not line.startswith(_DONE):
-                        piece = json_object(line.removeprefix(_DATA), url)
-                        yield self._without_error(piece, url)
+                        yield self._without_error(line.removeprefix(_DATA), url)
 
-    def _without_error(self, answer: dict[str, Any], url: str) -> dict[str, Any]:
+    def _without_error(self, reply: bytes, url: str) -> dict[str, Any]:
+        answer = json_object(reply, url)
         if answer.get("error"):  # some servers send their errors with status 200
-            raise error_in_reply(orjson.dumps(answer), url, self._hide, self._statuses)
+            raise error_in_reply(reply, url, self.hide, self._statuses)
         return answer
 
     @asynccontextmanager
@@ -111,7 +114,8 @@ class HttpServer:
                 method, url, data=data, headers=self._headers, allow_redirects=False, **options
             ) as response:
                 if not 200 <= response.status < 300:
-                    words = server_words(await read_body(response, self._most_bytes), self._hide)
+                    reply = await read_words(response, MAX_WORDS_BYTES)
+                    words = server_words(reply, self.hide)
                     raise classify(response.status, words, response.headers, url, self._statuses)
                 yield response
         except TimeoutError as error:
@@ -124,12 +128,12 @@ class HttpServer:
         try:
             yield
         except EngineError as error:
-            error.message = self._hide(error.message)
-            error.hint = error.hint and self._hide(error.hint)
+            error.message = self.hide(error.message)
+            error.hint = error.hint and self.hide(error.hint)
             error.args = (error.message,)
             raise
 
-    def _hide(self, text: str) -> str:
+    def hide(self, text: str) -> str:
         """Without the key: some servers quote the one that they refuse."""
         secret = self._key or ""
         return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text

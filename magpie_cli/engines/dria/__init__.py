@@ -29,7 +29,7 @@ from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, open_session
 from magpie_cli.engines.names import shown
-from magpie_cli.errors import UsageError
+from magpie_cli.errors import NotFinished, UsageError
 from magpie_cli.records import NO_TOKENS, Dialogue, Usage
 from magpie_cli.settings import Settings
 
@@ -72,7 +72,8 @@ async def connect(
             check_key(row.credential or "", token, url)
         session = await stack.enter_async_context(open_session(url, _LIMITS))
         theirs = not settings.devnet and url == sdk.address(token)
-        rpc, nodes = Rpc(session, url, token), Nodes(sdk, _ENDED if theirs else "")
+        rpc = Rpc(session, url, token)
+        nodes = Nodes(sdk, _ENDED if theirs else "", rpc.hide)
         model = await _choose_model(rpc, nodes, settings.model, sdk)
         tasks = Tasks(sdk, rpc, nodes, token, timeout=settings.timeout)
         tasks.start()
@@ -96,6 +97,10 @@ class DriaEngine:
         self._asks = asks
         self._tasks = tasks
         self._workflows = workflows
+
+    def close_queue(self, error: NotFinished) -> None:
+        """As Queueing: what waits for a node waits no longer."""
+        self._tasks.close_queue(error)
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """One task, on one node. The network does not count tokens. Raises EngineError."""

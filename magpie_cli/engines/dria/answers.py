@@ -1,6 +1,7 @@
 """An answer of a node: a signed message, and in it a text encrypted to the task's key."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -40,16 +41,23 @@ def read_answer(raw: str) -> Sealed | None:
     return Sealed(message, signature, result, task_id)
 
 
-def open_answer(
-    sdk: Sdk, sealed: Sealed, private_key: str, node: str, number: int
+def open_answer(  # noqa: PLR0913 - what a task knows of its answer
+    sdk: Sdk,
+    sealed: Sealed,
+    private_key: str,
+    node: str,
+    number: int,
+    *,
+    hide: Callable[[str], str] = str,
 ) -> Answer | EngineError | None:
     """The `number` utterances that `node` wrote, or why it did not.
 
-    None where another than `node` signed it.
+    None where another than `node` signed it. `hide` takes out of its words what must not be
+    repeated.
     """
     outcome: Answer | EngineError
     if "error" in sealed.result:
-        outcome = _error(str(sealed.result["error"])[:ERROR_SHOWN], node)
+        outcome = _error(sealed.result["error"], node, hide)
     elif not isinstance(sealed.result.get("ciphertext"), str):
         # The SDK would take it to libsecp256k1 as it is, which aborts the process.
         outcome = Transient("bad_answer", f"node {node}: its answer holds no text")
@@ -59,14 +67,16 @@ def open_answer(
         except (ValueError, KeyError, TypeError) as error:
             outcome = Transient("bad_answer", f"node {node}: not to be decrypted: {error}")
         else:
-            return None if text is None else _answer(text, sealed, node, number)
+            return None if text is None else _answer(hide(text), sealed, node, number, hide=hide)
     try:
         return outcome if sdk.signer(sealed) == node else None
     except ValueError:  # no signature at all
         return None
 
 
-def _answer(text: str, sealed: Sealed, node: str, number: int) -> Answer | EngineError:
+def _answer(
+    text: str, sealed: Sealed, node: str, number: int, *, hide: Callable[[str], str]
+) -> Answer | EngineError:
     try:
         texts = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -80,11 +90,13 @@ def _answer(text: str, sealed: Sealed, node: str, number: int) -> Answer | Engin
         return Transient("empty_reply", f"node {node}: an utterance is empty")
     model = sealed.result.get("model")
     known = isinstance(model, str) and 0 < len(model) <= LONGEST_NAME
-    return Answer(utterances, str(model) if known else "")
+    return Answer(utterances, hide(str(model)) if known else "")
 
 
-def _error(words: str, node: str) -> EngineError:
-    message = f"node {node}: {words}"
+def _error(error: object, node: str, hide: Callable[[str], str]) -> EngineError:
+    # What is no text may be nested deeper than str() can go.
+    words = error if isinstance(error, str) else f"its error is no text: {type(error).__name__}"
+    message = f"node {node}: {hide(words)[:ERROR_SHOWN]}"
     if _REFUSED_PROMPT in words:
         return PairRefused("invalid_prompt", message)
     return Transient("node_error", message)

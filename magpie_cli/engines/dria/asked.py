@@ -22,18 +22,25 @@ class Task:
 class Asked:
     """A dialogue of so many utterances, and all that was done for it.
 
-    `tasks` are those sent, `tried` the nodes that failed; `pending` is the last task until it has
-    failed or is overdue. `news` is set where there is an `answer`, or a `failure` to be raised.
+    `tasks` are those sent, `tried` the nodes that failed, `refused` those that called the prompt
+    invalid; `pending` is the last task until it has failed or is overdue. `news` is set where there
+    is an `answer`, or a `failure` to be raised.
     """
 
     number: int
     tasks: dict[str, Task] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     pending: Task | None = None
     answer: Answer | None = None
     failure: BaseException | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     forget_at: float = math.inf  # while somebody asks
+
+    def hear(self) -> None:
+        """What was told is known now."""
+        self.failure = None
+        self.news.clear()
 
     def tell(self, failure: BaseException | None = None) -> None:
         """Wake whoever waits."""

@@ -1,9 +1,10 @@
 """The nodes that are there, what each serves, and which one takes the next task."""
 
 import asyncio
+import re
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from magpie_cli.engine import EngineError, Throttled
 from magpie_cli.engines.dria.sdk import Sdk
@@ -11,7 +12,12 @@ from magpie_cli.engines.names import shown
 
 MISSES_OF_THE_GONE = 3  # listings in a row without it: its tasks are given to others
 LONGEST_REST = 60.0  # seconds
+FAILURES_OF_A_BAD_NODE = 2  # in a row
+TRIALS = 3  # nodes that a pair may be tried on before it is kept from bad ones
 MODELS_SHOWN = 12
+LONGEST_NAME = 200  # letters
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +36,11 @@ class Node:
     misses: int = 0
     failures: int = 0
     rests_until: float = 0.0
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it failed again and again."""
+        return self.failures >= FAILURES_OF_A_BAD_NODE
 
     @property
     def is_gone(self) -> bool:
@@ -53,9 +64,11 @@ class Nodes:
 
     sdk: Sdk
     remark: str = ""  # about a network that has nobody to offer
+    hide: Callable[[str], str] = str  # takes out of a name what must not be repeated
     _nodes: dict[str, Node] = field(default_factory=dict)
     _read: dict[str, list[Node]] = field(default_factory=dict)
     _trouble: str | None = None
+    _closed: BaseException | None = None
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     def refresh(self, heartbeats: Collection[str]) -> None:
@@ -68,7 +81,11 @@ class Nodes:
         before, self._nodes = self._nodes, {}
         for seen in self._read.values():
             for node in seen:
-                known = self._nodes.get(node.address) or before.pop(node.address, node)
+                known = (
+                    self._nodes.get(node.address)
+                    or before.pop(node.address, None)
+                    or replace(node)  # another heartbeat of the same address may be read as well
+                )
                 known.peer_id, known.models, known.misses = node.peer_id, node.models, 0
                 self._nodes[node.address] = known
         for node in before.values():
@@ -76,16 +93,16 @@ class Nodes:
             if node.in_flight and not node.is_gone:
                 node.models = frozenset()
                 self._nodes[node.address] = node
-        self.wake_all()
+        self._wake_all()
 
     def not_listed(self, error: EngineError) -> None:
         """There is no new listing, and this is why."""
         self._trouble = error.message
 
-    def wake_all(self) -> None:
-        """Let whoever waits for a node look again."""
-        while self._waiting:
-            self._wake_one()
+    def close(self, error: BaseException) -> None:
+        """Nobody takes a node any more: whoever waits for one, or comes for one, meets `error`."""
+        self._closed = error
+        self._wake_all()
 
     def served(self) -> dict[str, int]:
         """How many nodes take tasks for each model, the most served first."""
@@ -97,15 +114,22 @@ class Nodes:
 
         Not one of `avoid` where another serves the model. Raises Throttled where none serves it.
         Waits while all are busy, for as long as they are listed: each task there has its own time.
+        One that fails again and again is tried with one task at a time, and not with a pair that
+        has been such a trial often enough.
         """
         limit = self.sdk.queue_limit(model)
         while True:
+            if self._closed:
+                raise self._closed
             serving = [node for node in self._nodes.values() if model in node.models]
             if not serving:
                 raise self.lack(model)
             now = asyncio.get_running_loop().time()
+            if len(avoid) >= TRIALS:
+                good = [node for node in serving if not (node.is_bad or node.address in avoid)]
+                serving = good or serving
             node = min(serving, key=lambda node: node.reluctance(avoid, now))
-            if node.in_flight < limit:
+            if node.in_flight < (1 if node.is_bad else limit):
                 node.in_flight += 1
                 node.given += 1
                 return node
@@ -122,10 +146,14 @@ class Nodes:
         node.in_flight -= 1
         if worked is not None:
             node.failures = 0 if worked else node.failures + 1
-        if worked is False and node.failures > 1:
+        if worked is False and node.is_bad:
             rest = min(LONGEST_REST, 2.0 ** min(node.failures, 10))
             node.rests_until = asyncio.get_running_loop().time() + rest
         self._wake_one()
+
+    def _wake_all(self) -> None:
+        while self._waiting:
+            self._wake_one()
 
     def _wake_one(self) -> None:
         while self._waiting:
@@ -136,10 +164,15 @@ class Nodes:
 
     def _read_heartbeat(self, heartbeat: str) -> list[Node]:
         models, peers = self.sdk.read_heartbeat(heartbeat)
+        names = [*filter(_is_name, models)]
         return [
-            Node(address, peer_id, _names(name for name in models if address in models[name]))
+            Node(
+                address,
+                peer_id,
+                frozenset(self.hide(name) for name in names if address in models[name]),
+            )
             for address, peer_id in peers.items()
-            if isinstance(peer_id, str)
+            if _is_name(peer_id)
         ]
 
     def lack(self, model: str | None) -> Throttled:
@@ -157,5 +190,5 @@ class Nodes:
         return Throttled("no_nodes", f"{what}; the network serves {names}")
 
 
-def _names(models: Iterable[object]) -> frozenset[str]:
-    return frozenset(name for name in models if isinstance(name, str))
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and not _SURROGATE.search(name)

@@ -19,13 +19,14 @@ CALL_TIMEOUT = 60.0  # seconds
 MAX_REPLY_BYTES = 256 * 1024 * 1024  # thousands of answers may have waited
 FAILURES_OF_AN_OUTAGE = 3  # of one call in a row
 REFUSALS_OF_A_STRANGER = 3  # tasks, before one was taken
+REFUSALS_OF_A_NETWORK = 20  # tasks in a row: no longer the fault of each pair
+_NOT_A_TASK = ("http_400", "http_422")  # kinds; 413 may be one pair's
 
 _HINTS = {
     "http_401": "DRIA_RPC_TOKEN is wrong or has expired: export DRIA_RPC_TOKEN=...",
     "http_403": "DRIA_RPC_TOKEN has no right to this: export DRIA_RPC_TOKEN=...",
     "http_404": "no Dria RPC answers there: check --rpc-url",
 }
-_NOT_A_TASK = ("http_400", "http_422")  # kinds
 
 
 class Rpc:
@@ -39,10 +40,9 @@ class Rpc:
         self._refused = 0
         self._has_accepted = False
 
-    @property
-    def hands_out_no_answers(self) -> bool:
-        """Whether answers could not be had lately: that none comes is not a node's fault."""
-        return self._failures["results"] >= FAILURES_OF_AN_OUTAGE
+    def hide(self, text: str) -> str:
+        """Without the token."""
+        return self._server.hide(text)
 
     async def heartbeats(self) -> list[str]:
         """One of each node that is there."""
@@ -58,14 +58,17 @@ class Rpc:
             with self._watched("task"):
                 await self._server.send("/rpc/task", {"value": {"payload": payload}})
         except PairRefused as error:
-            self._refused += error.kind in _NOT_A_TASK
-            if self._has_accepted or self._refused < REFUSALS_OF_A_STRANGER:
+            self._refused += 1
+            is_stranger = error.kind in _NOT_A_TASK and not self._has_accepted
+            most = REFUSALS_OF_A_STRANGER if is_stranger else REFUSALS_OF_A_NETWORK
+            if self._refused < most:
                 raise
             raise EngineRefused(
                 error.kind,
                 f"this network takes no tasks of the Dria SDK 0.0.124: {error.message}",
                 "--engine dria-inference speaks to the Dria Network of today",
             ) from error
+        self._refused = 0
         self._has_accepted = True
 
     async def _list(self, name: str) -> list[str]:

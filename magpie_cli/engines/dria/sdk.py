@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from magpie_cli.devnet import check_sdk
+from magpie_cli.engine import PairRefused
 
 # Packages whose __init__ would load what nothing here needs: a bare module stands in for each.
 _BARE = ("dria", "dria.client", "dria.factory", "dria.factory.workflows")
@@ -73,10 +74,10 @@ class Sdk:
             self._rpc = import_module("dria.request").RPCClient
             self._magpie = import_module("dria.factory.workflows.magpie_instruct.task").MagPie
         self._ollama = {model.value for model in self._models.OllamaModels}
-        self.largest_payload: int = self._rpc.NETWORK_MAX_MESSAGE_SIZE * 1024
         self.models = tuple(
             dict.fromkeys(model.value for model in self._models.Model if model.value not in _GROUPS)
         )
+        self._load_cipher()
 
     def address(self, token: str) -> str:
         """Base URL of the network that `token` is for."""
@@ -103,9 +104,17 @@ class Sdk:
                 return keys
 
     def payload(self, fields: Mapping[str, Any]) -> str:
-        """A task as it goes over the wire: base64 of its JSON."""
+        """A task as it goes over the wire: base64 of its JSON. Raises PairRefused if too large."""
         task = self._models.TaskModel(**fields)
-        return base64.b64encode(orjson.dumps(dict(task))).decode()
+        payload = base64.b64encode(orjson.dumps(dict(task))).decode()
+        most = self._rpc.NETWORK_MAX_MESSAGE_SIZE * 1024
+        if len(payload) > most:
+            raise PairRefused(
+                "payload_too_large",
+                f"a task of {len(payload):,} bytes, and the network takes {most:,}: "
+                "the personas are too long",
+            )
+        return payload
 
     def read_heartbeat(self, heartbeat: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Model -> addresses that take tasks for it now, and address -> peer id."""
@@ -128,6 +137,12 @@ class Sdk:
             recipient, sealed.result, sealed.message, sealed.signature
         )
         return text if text is None else str(text)
+
+    def _load_cipher(self) -> None:
+        """Now, not at the first answer, when there may be no file descriptor left to load it."""
+        keys = self.new_keys()
+        sealed = import_module("ecies").encrypt(keys.public, b"-")
+        self._crypto.decrypt_message(keys.private.removeprefix("0x"), sealed)
 
 
 @contextmanager

@@ -18,11 +18,15 @@ from magpie_cli.engines.dria.asked import Asked, Task
 from magpie_cli.engines.dria.nodes import Nodes
 from magpie_cli.engines.dria.rpc import Rpc
 from magpie_cli.engines.dria.sdk import Sdk
+from magpie_cli.errors import NotFinished
 
 DATASET = "magpie"  # any name; the SDK's own way to publish fails without one
 LISTING_SECONDS = 5.0  # between two looks at who is there
 SOONEST_POLL = 0.1  # seconds, as below; after answers came
 LATEST_POLL = 1.0  # after none came, again and again
+LONGEST_SILENCE = 5.0  # of the RPC, where no task is called overdue for want of an answer
+POLLS_OF_AN_OUTAGE = 3  # that failed in a row
+SENDING = 64  # tasks that are being sent at one time: each takes a connection
 LONGEST_PAUSE = 120.0  # that the RPC may ask for
 FORGET_AFTER = 300.0  # a dialogue that nobody waits for, at least: longer than any pause of a pace
 ANSWERS_IN_A_ROW = 8  # that are opened before the event loop gets its turn
@@ -55,7 +59,9 @@ class Tasks:
         self._tasks: dict[str, Asked] = {}
         self._strangers = 0
         self._work = asyncio.Event()
-        self._over: BaseException | None = None
+        self._sending = asyncio.Semaphore(SENDING)
+        self._polls_failed = 0
+        self._polled_at = _now()
         self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -72,6 +78,10 @@ class Tasks:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    def close_queue(self, error: EngineError | NotFinished) -> None:
+        """Send no more tasks: who waits to, or comes to, meets `error`."""
+        self._nodes.close(error)
 
     async def ask(
         self, dialogue: str, model: str, workflow: Mapping[str, Any], number: int
@@ -96,48 +106,48 @@ class Tasks:
         return answer
 
     async def _attempt(self, asked: Asked, model: str, workflow: Mapping[str, Any]) -> Answer:
-        if self._over:
-            raise self._over
+        if isinstance(asked.failure, Throttled):  # that may be over
+            asked.hear()
         # After an outage the task may still be worked at: it is not sent again in its time.
         task = asked.pending or await self._begin(asked, model, workflow)
+        failure: BaseException
         try:
             async with asyncio.timeout_at(task.overdue_at):
                 await asked.news.wait()
+            failure = asked.failure or _no_answers()
         except TimeoutError:
-            outage = self._rpc.hands_out_no_answers
-            asked.failure = _no_answers() if outage else Transient("timeout", self._overdue(task))
-        asked.news.clear()
+            in_vain = Transient("timeout", self._overdue(task))
+            failure = _no_answers() if self._hears_nothing() else in_vain
+        asked.hear()
         if asked.answer:
             return asked.answer
-        failure = asked.failure or self._over or _no_answers()
         if not isinstance(failure, Throttled):
             self._end(asked, worked=False if isinstance(failure, Transient) else None)
         raise failure
 
     async def _begin(self, asked: Asked, model: str, workflow: Mapping[str, Any]) -> Task:
         """Send a task to the node that takes the next one."""
-        node = await self._nodes.take(model, asked.tried)
-        keys = self._sdk.new_keys()
-        overdue_at = _now() + self._timeout
-        task = Task(self._run + secrets.token_hex(12), node, keys.private, overdue_at)
-        # Known before it is sent: its answer may be faster than the reply to the POST.
-        asked.pending = asked.tasks[task.id] = task
-        self._tasks[task.id] = asked
-        asked.news.clear()
-        sent = False
-        try:
-            await self._send(task, keys.public, model, workflow)
-            sent = True
-        finally:
-            if not sent:
-                self._end(asked, worked=None)
+        async with self._sending:
+            node = await self._nodes.take(model, asked.tried)
+            keys = self._sdk.new_keys()
+            overdue_at = _now() + self._timeout
+            task = Task(self._run + secrets.token_hex(12), node, keys.private, overdue_at)
+            # Known before it is sent: its answer may be faster than the reply to the POST.
+            asked.pending = asked.tasks[task.id] = task
+            self._tasks[task.id] = asked
+            sent = False
+            try:
+                if not asked.answer:  # to an earlier task, while all nodes were busy
+                    await self._send(task, keys.public, model, workflow)
+                sent = True
+            finally:
+                if not sent:
+                    self._end(asked, worked=None)
         return task
 
     async def _send(
         self, task: Task, public_key: str, model: str, workflow: Mapping[str, Any]
     ) -> None:
-        if self._over:  # while all nodes were busy
-            raise self._over
         fields = {
             "taskId": task.id,
             "input": {"workflow": workflow, "model": [model]},
@@ -149,13 +159,6 @@ class Tasks:
             "privateKey": task.private_key,
         }
         payload = self._sdk.payload(fields)
-        most = self._sdk.largest_payload
-        if len(payload) > most:
-            raise PairRefused(
-                "payload_too_large",
-                f"a task of {len(payload):,} bytes, and the network takes {most:,}: "
-                "the personas are too long",
-            )
         self._work.set()
         await self._rpc.publish(payload)
 
@@ -178,7 +181,7 @@ class Tasks:
 
     def _forget(self, dialogue: str) -> None:
         asked = self._asked.pop(dialogue)
-        self._end(asked, worked=True if asked.answer else None)
+        self._end(asked, worked=None)
         for task in asked.tasks:
             self._tasks.pop(task, None)
 
@@ -221,13 +224,24 @@ class Tasks:
                 self._refuse(error)
             except EngineError as error:
                 delay = max(delay, _pause(error))
-                if self._rpc.hands_out_no_answers:
-                    for asked in self._asked.values():
-                        asked.tell(Throttled(error.kind, error.message))
+                self._polls_failed += 1
+                if self._polls_failed >= POLLS_OF_AN_OUTAGE:
+                    self._say_that_none_come(error)
             else:
+                self._polls_failed = 0
+                self._polled_at = _now()
                 if answers:
                     delay = SOONEST_POLL
                     await self._take_all(answers)
+
+    def _say_that_none_come(self, error: EngineError) -> None:
+        for asked in self._asked.values():
+            if asked.pending and not asked.news.is_set():
+                asked.tell(Throttled(error.kind, error.message))
+
+    def _hears_nothing(self) -> bool:
+        """Whether an answer may wait where it cannot be had: that is not its node's fault."""
+        return self._polls_failed > 0 or _now() - self._polled_at > LONGEST_SILENCE
 
     async def _take_all(self, answers: list[str]) -> None:
         for number, answer in enumerate(dict.fromkeys(answers)):
@@ -245,19 +259,25 @@ class Tasks:
             self._strangers += not sealed.task_id.startswith(self._run)
             return
         task = asked.tasks[sealed.task_id]
-        opened = open_answer(self._sdk, sealed, task.private_key, task.node.address, asked.number)
+        address, hide = task.node.address, self._rpc.hide
+        opened = open_answer(self._sdk, sealed, task.private_key, address, asked.number, hide=hide)
         if isinstance(opened, Answer):
             asked.answer = asked.answer or opened
+            if task is asked.pending:
+                self._end(asked, worked=True)
             asked.tell()
         elif opened and task is asked.pending:  # of an earlier attempt it is no news
+            if isinstance(opened, PairRefused):
+                asked.refused.add(address)
+                if len(asked.refused) == 1:  # one node's word is not enough
+                    opened = Transient(opened.kind, opened.message)
             asked.tell(opened)
 
     def _refuse(self, error: BaseException) -> None:
         """Nothing will come any more: not for those that wait, nor for those to come."""
-        self._over = error
+        self._nodes.close(error)
         for asked in self._asked.values():
             asked.tell(error)
-        self._nodes.wake_all()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A loop that breaks is a bug, which whoever waits must meet."""

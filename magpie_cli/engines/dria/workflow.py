@@ -54,5 +54,8 @@ class Workflows:
 
 
 def _inert(persona: str) -> str:
-    """The persona with spaces in what a node would take for a placeholder."""
-    return _PLACEHOLDER.sub(r"{ \1 }", persona)
+    """The persona with spaces in what a node would take for a placeholder.
+
+    Also where it becomes one only between the braces of the template that it is put into.
+    """
+    return _PLACEHOLDER.sub(r"{ \1 }", f"{{{persona}}}")[1:-1]
