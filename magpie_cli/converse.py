@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from magpie_cli.engine import ChatModel, DialogueRequest, Sampling
 from magpie_cli.prompts import Prompts, Views
-from magpie_cli.records import NO_TOKENS, Dialogue
+from magpie_cli.records import Dialogue
 
 
 class ChatEngine:
@@ -21,7 +21,7 @@ class ChatEngine:
         """Ask 2 x num_turns times, less what the request already has. Raises EngineError."""
         views = Views(self._prompts, request.pair, request.num_turns)
         views.replay(request.utterances)
-        usage = NO_TOKENS
+        usage = request.usage
         for position in range(len(request.utterances), 2 * request.num_turns):
             completion = await self._chat.complete(
                 views.next_speaker, self._sampling_at(position, request.seed)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError, NotFinished
-from magpie_cli.records import Dialogue, PersonaPair, Usage
+from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
 
 
 class EngineError(MagpieError):
@@ -94,7 +94,9 @@ class DialogueRequest:
     """One dialogue to make.
 
     `id` names the record. `seed` is this dialogue's own, None for none. `utterances` are those that
-    an earlier run already has. `on_utterance` is called with each new one and what it took.
+    an earlier run already has, and `usage` what they took. `on_utterance` is called with each new
+    one and what it took, before the next is asked for; not by an engine to which they come all at
+    once.
     """
 
     id: str
@@ -102,6 +104,7 @@ class DialogueRequest:
     num_turns: int
     seed: int | None = None
     utterances: tuple[str, ...] = ()
+    usage: Usage = NO_TOKENS
     on_utterance: Callable[[str, Usage], None] = ignore_utterance
 
 

@@ -3,6 +3,7 @@
 MagpieError              exit 1    could not go on
 ├── UsageError           exit 2    the flags, the input or the output cannot be used as given
 ├── NotFinished          exit 75   stopped before the end; the same command again goes on
+├── TooManyFailures      exit 3    stopped before the end, because too many pairs have failed
 ├── OutputClosed         SIGPIPE   whoever read standard output has gone away
 ├── InvalidRecord        exit 1    a dialogue or a line that is not what a record must be
 └── EngineError          (engine.py: what an engine may raise, and what it means for a pair)
@@ -32,6 +33,12 @@ class NotFinished(MagpieError):  # noqa: N818 - it names a state of the run, not
     """Stopped before the end. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
     exit_code = 75
+
+
+class TooManyFailures(MagpieError):  # noqa: N818 - as above
+    """More pairs have failed than --max-failures allows."""
+
+    exit_code = 3
 
 
 class OutputClosed(MagpieError):  # noqa: N818 - as above

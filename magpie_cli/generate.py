@@ -1,24 +1,34 @@
 """`magpie generate`: an input, an engine, a store and a display, put together for one run."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from signal import SIGPIPE, Signals
 
 from magpie_cli.display import Display, open_display, ticking
 from magpie_cli.engine import DialogueRequest, Engine, EngineError
 from magpie_cli.engines import choose_engine, find_row, open_engine, prompts_name
-from magpie_cli.errors import MagpieError, OutputClosed
+from magpie_cli.errors import MagpieError, NotFinished, OutputClosed
 from magpie_cli.feed import Feed, FileFeed, PipeFeed
+from magpie_cli.limits import Limits
 from magpie_cli.lines import input_name, no_pairs
 from magpie_cli.pace import Pace
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import own_prompts
-from magpie_cli.records import Failure
+from magpie_cli.records import Failure, Outcome
 from magpie_cli.run import run
 from magpie_cli.settings import Settings
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.source import Source, open_source
-from magpie_cli.store import OutputPaths, Store, check_output, is_stream, open_store
+from magpie_cli.store import (
+    Care,
+    Facts,
+    OutputPaths,
+    Store,
+    check_output,
+    is_stream,
+    open_store,
+)
 from magpie_cli.summary import Summary, count
 from magpie_cli.tally import Tally
 
@@ -71,7 +81,8 @@ class _Run:
                 self.tally,
                 finished=finished,
                 stopped_by=stop.signal,
-                error=stop.error,
+                # Where all is made nevertheless, nothing is left to do later.
+                error=None if finished and isinstance(stop.error, NotFinished) else stop.error,
             )
 
     async def _work(self, stop: Shutdown) -> bool:
@@ -79,6 +90,7 @@ class _Run:
         prompts = own_prompts()
         if self.source.lines is not None:
             self.tally.total = self.source.lines * self.settings.samples
+        limits = Limits(self.settings, self.tally, stop)
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
         stop.listeners.append(lambda _: pace.stop())
         opened = open_engine(self.engine, self.settings, prompts, pace, say=self._note)
@@ -86,21 +98,41 @@ class _Run:
             told = prompts_name(find_row(self.engine), prompts)
             identity = self.settings.identity(engine.name, engine.model, told)
             with open_store(
-                self.settings.output,
-                self.settings.failures,
-                identity,
-                source=self.settings.input,
-                expected=self.tally.total,
-                fresh=self.settings.fresh,
+                self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:
                 self._start(engine, store.set_aside)
-                return await self._fill(engine, store, stop)
+                with limits.running():
+                    return await self._fill(engine, store, limits, stop)
 
-    async def _fill(self, engine: Engine, store: Store, stop: Shutdown) -> bool:
+    def _facts(self, identity: Mapping[str, object]) -> Facts:
+        return Facts(
+            identity,
+            input=self.settings.input,
+            input_digest=self.source.digest,
+            samples=self.settings.samples,
+            expected=self.tally.total,
+        )
+
+    def _care(self) -> Care:
+        return Care(
+            fresh=self.settings.fresh,
+            fsync=self.settings.fsync,
+            wait_lock=self.settings.wait_lock,
+            disk_wait=self.settings.disk_wait,
+            say=self.display.note,
+        )
+
+    async def _fill(self, engine: Engine, store: Store, limits: Limits, stop: Shutdown) -> bool:
         plan = Plan(self.source.pairs(), self.settings, store.done, self.tally, store.failed)
         feed: Feed[DialogueRequest | Failure] = (
             FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
         )
+
+        def on_outcome(outcome: Outcome) -> None:
+            if isinstance(outcome, Failure):
+                self.display.failed(outcome)
+            limits.check(outcome)
+
         with ticking(self.display):
             await run(
                 feed,
@@ -108,7 +140,7 @@ class _Run:
                 store,
                 concurrency=self.settings.concurrency or find_row(self.engine).concurrency,
                 tally=self.tally,
-                on_failure=self.display.failed,
+                on_outcome=on_outcome,
                 stop=stop,
             )
         finished = plan.exhausted and self.tally.seen == plan.expected
@@ -116,7 +148,7 @@ class _Run:
             if not plan.expected:
                 raise no_pairs(self.source.path)
             self.tally.total = plan.expected
-            store.finish(plan.expected, None if plan.passed_over else plan.tried)
+            store.finish(plan.expected, plan.tried, plan.passed_over)
         return finished
 
     def _note(self, sentence: str) -> None:
@@ -175,4 +207,5 @@ def _summary(
         stopped_by,
         error,
         again=again,
+        allow_failures=settings.allow_failures,
     )

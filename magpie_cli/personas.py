@@ -54,6 +54,7 @@ class PairReader:
             kind=error.kind,
             message=f"{input_name(self._path)}:{line.number}: {error}",
             attempts=0,
+            transient=False,
             input=line.text.decode("utf-8", "replace"),
         )
 

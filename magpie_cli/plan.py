@@ -8,6 +8,7 @@ from magpie_cli.ids import IdSet, sample_id
 from magpie_cli.personas import PairReader
 from magpie_cli.records import Failure, PersonaPair
 from magpie_cli.settings import Settings
+from magpie_cli.store import FailedBefore
 from magpie_cli.tally import Tally
 
 LONG_STRETCH = 500  # dialogues that are done already
@@ -22,9 +23,9 @@ class Plan:
     are to have, the skipped ones too. `exhausted` turns true when the input is through; it stays
     false when --limit ends the iteration before.
 
-    `failed` are the ids that an earlier run failed at. They are tried again, and then stand in
-    `tried`; but under --limit they are passed over: a batch must not spend itself on the same pairs
-    for ever.
+    `failed` are the ids that an earlier run failed at. Those that --retry-failed names are tried
+    again, and then stand in `tried`; the others in `passed_over`. Under --limit, where it names
+    none, all are passed over: a batch must not spend itself on the same pairs for ever.
     """
 
     def __init__(
@@ -33,17 +34,18 @@ class Plan:
         settings: Settings,
         done: IdSet,
         tally: Tally,
-        failed: IdSet | None = None,
+        failed: FailedBefore | None = None,
     ) -> None:
         self.pairs = 0
         self.expected = 0
         self.exhausted = False
         self.tried = IdSet()
-        self.passed_over = 0
+        self.passed_over = IdSet()
         self._reader = reader
         self._settings = settings
         self._done = done
-        self._failed = failed or IdSet()
+        self._failed = failed or FailedBefore()
+        self._retry = settings.retry_failed or ("none" if settings.limit else "transient")
         self._tally = tally
         self._begun = 0
 
@@ -58,8 +60,8 @@ class Plan:
                         yield None
                     continue
                 if item.id in self._failed:
-                    if self._settings.limit and isinstance(item, DialogueRequest):
-                        self.passed_over += 1
+                    if isinstance(item, DialogueRequest) and not self._tries_again(item.id):
+                        self.passed_over.add(item.id)
                         self._tally.passed_over()
                         continue
                     self.tried.add(item.id)
@@ -69,6 +71,11 @@ class Plan:
                     self._begun += 1
                 yield item
         self.exhausted = True
+
+    def _tries_again(self, id_: str) -> bool:
+        if self._retry == "transient":
+            return self._failed.may_pass(id_)
+        return self._retry == "all"
 
     def _requests(self, pair: PersonaPair) -> Iterator[DialogueRequest]:
         """One for each dialogue that this pair is to have."""

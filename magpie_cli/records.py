@@ -161,8 +161,9 @@ class Record:
 class Failure:
     """A pair, or an unreadable input line, that did not become a record.
 
-    `stage` is "input" or "generate"; `kind` a short stable word; `input` the line as it was read,
-    so that `jq -r .input out.failures.jsonl` gives back the lines that failed.
+    `stage` is "input" or "generate"; `kind` a short stable word; `transient` says that another try
+    may pass, because the pair was not at fault. `input` is the line as it was read, so that
+    `jq -r .input out.failures.jsonl` gives back the lines that failed.
     """
 
     id: str
@@ -170,6 +171,7 @@ class Failure:
     kind: str
     message: str
     attempts: int
+    transient: bool
     input: str
 
     def to_json(self) -> bytes:
@@ -181,7 +183,10 @@ class Failure:
         """The failure of one line of a failures file. Raises InvalidRecord with what is wrong."""
         row = _json_object(line)
         texts = {key: _field(row, key, str) for key in ("id", "stage", "kind", "message", "input")}
-        return cls(attempts=_field(row, "attempts", int), **texts)
+        transient = row.get("transient")
+        if not isinstance(transient, bool):
+            raise InvalidRecord('"transient" is not true or false')
+        return cls(attempts=_field(row, "attempts", int), transient=transient, **texts)
 
 
 Outcome = Record | Failure

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from magpie_cli.engine import DialogueRequest, Engine, PairRefused, Transient
 from magpie_cli.errors import InvalidRecord, MagpieError
 from magpie_cli.feed import Feed
-from magpie_cli.records import Failure, Outcome, Record
+from magpie_cli.records import Failure, Outcome, Record, Usage
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.store import Store
 from magpie_cli.tally import Tally
@@ -19,7 +20,7 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
     *,
     concurrency: int,
     tally: Tally,
-    on_failure: Callable[[Failure], None],
+    on_outcome: Callable[[Outcome], None],
     stop: Shutdown,
 ) -> None:
     """Work until the feed ends or `stop` is requested, with `concurrency` dialogues in flight.
@@ -34,14 +35,13 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
                 item = await feed.take()
                 if item is None:
                     return
-                outcome = await _outcome(item, engine, tally)
+                outcome = await _outcome(item, engine, store, tally)
             except MagpieError as error:
                 stop.refuse(error)
                 return
             await store.write(outcome)
             tally.settled(outcome)
-            if isinstance(outcome, Failure):
-                on_failure(outcome)
+            on_outcome(outcome)
 
     stop.listeners.insert(0, lambda _: feed.close())
     stop.dialogues_begin()
@@ -56,13 +56,15 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
     raise store_errors[0]
 
 
-async def _outcome(item: DialogueRequest | Failure, engine: Engine, tally: Tally) -> Outcome:
+async def _outcome(
+    item: DialogueRequest | Failure, engine: Engine, store: Store, tally: Tally
+) -> Outcome:
     """The record of a request, or why there is none. Raises what ends the whole run."""
     if isinstance(item, Failure):
         return item
     tally.in_flight += 1
     try:
-        dialogue = await engine.dialogue(item)
+        dialogue = await engine.dialogue(_begun(item, store))
         return Record(
             id=item.id,
             instructor_persona=item.pair.instructor_persona,
@@ -74,19 +76,35 @@ async def _outcome(item: DialogueRequest | Failure, engine: Engine, tally: Tally
             metadata=item.pair.metadata,
         )
     except (Transient, PairRefused) as error:
-        return _failure(item, error.kind, error.message, error.attempts)
+        transient = isinstance(error, Transient)
+        return _failure(item, error.kind, error.message, error.attempts, transient=transient)
     except InvalidRecord as error:
-        return _failure(item, "invalid_dialogue", error.message, 1)
+        return _failure(item, "invalid_dialogue", error.message, 1, transient=True)
     finally:
         tally.in_flight -= 1
 
 
-def _failure(request: DialogueRequest, kind: str, message: str, attempts: int) -> Failure:
+def _begun(request: DialogueRequest, store: Store) -> DialogueRequest:
+    """With what an earlier run has of it, and every utterance kept the moment it is there."""
+    had = store.begin(request.id, request.pair, request.num_turns)
+
+    def heard(text: str, usage: Usage) -> None:
+        request.on_utterance(text, usage)
+        store.heard(request.id, text, usage)
+
+    utterances = tuple(had.utterances)
+    return replace(request, utterances=utterances, usage=had.usage, on_utterance=heard)
+
+
+def _failure(
+    request: DialogueRequest, kind: str, message: str, attempts: int, *, transient: bool
+) -> Failure:
     return Failure(
         id=request.id,
         stage="generate",
         kind=kind,
         message=message,
         attempts=attempts,
+        transient=transient,
         input=request.pair.line,
     )

@@ -8,6 +8,8 @@ LONGEST_WAIT = 7 * 24 * 3600  # seconds; more is a slip
 
 ProgressMode = Literal["auto", "bar", "log", "none"]
 LogFormat = Literal["text", "json"]
+Fsync = Literal["interval", "always", "off"]
+RetryFailed = Literal["transient", "all", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,15 @@ class Settings:
     give_up_after: float = 1800.0
     strict: bool = False
     failures: str | None = None
+    retry_failed: RetryFailed | None = None
+    max_failures: str | None = None
+    allow_failures: bool = False
+    max_time: float | None = None
+    max_tokens_total: int | None = None
     fresh: bool = False
+    fsync: Fsync = "interval"
+    wait_lock: float = 0.0
+    disk_wait: float = 300.0
     dry_run: bool = False
     quiet: bool = False
     progress: ProgressMode = "auto"

@@ -1,11 +1,13 @@
 """The input of one run, opened before anything is created: how many lines, and the pairs."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 
 from magpie_cli.errors import UsageError
@@ -18,11 +20,15 @@ BAD_LINES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`lines` counts those that are not blank, None where the input can only be read once."""
+    """`lines` counts those that are not blank, `digest` is sha256 over all bytes, in hex.
+
+    Both are None where the input can only be read once.
+    """
 
     path: str
     stream: BinaryIO
-    lines: int | None
+    lines: int | None = None
+    digest: str | None = None
 
     def pairs(self) -> PairReader:
         """The pairs from where the stream stands."""
@@ -39,19 +45,21 @@ def open_source(path: str, *, strict: bool) -> Iterator[Source]:
     stream = open_input(path)
     if not is_pipe(path):
         with stream:
-            yield _rewound(path, stream, strict=strict)
+            with Path(path).open("rb") as raw:
+                digest = hashlib.file_digest(raw, "sha256").hexdigest()
+            yield _rewound(path, stream, digest, strict=strict)
     elif strict:
         with tempfile.TemporaryFile() as copy:
             with breaks(path, "before its end"):
                 shutil.copyfileobj(stream, copy)
             copy.seek(0)
-            yield _rewound(path, copy, strict=strict)
+            yield _rewound(path, copy, None, strict=strict)
     else:
         # Left open: to close it would wait for the thread that waits for whoever writes the pipe.
-        yield Source(path, stream, None)
+        yield Source(path, stream)
 
 
-def _rewound(path: str, stream: BinaryIO, *, strict: bool) -> Source:
+def _rewound(path: str, stream: BinaryIO, digest: str | None, *, strict: bool) -> Source:
     if strict:
         _refuse_bad_lines(path, stream)
         stream.seek(0)
@@ -59,7 +67,7 @@ def _rewound(path: str, stream: BinaryIO, *, strict: bool) -> Source:
     if not lines:
         raise no_pairs(path)
     stream.seek(0)
-    return Source(path, stream, lines)
+    return Source(path, stream, lines, digest)
 
 
 def _refuse_bad_lines(path: str, stream: BinaryIO) -> None:

@@ -1,10 +1,8 @@
 """`magpie status`: how far an output is. Reads only, so it is safe while a run goes on."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from magpie_cli.errors import UsageError
-from magpie_cli.store import Manifest, OutputPaths, done_ids, read_ids
+from magpie_cli.store import done_ids, find_output, read_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,9 @@ class Status:
 
 def status(output: str, failures: str | None = None) -> Status:
     """How far `output` is. Raises UsageError where it is no output of magpie's."""
-    paths = OutputPaths.of(output, failures)
-    manifest = Manifest.read(paths.manifest)
-    if manifest is None or not paths.output.exists():
-        raise UsageError(
-            f"{output} is not an output of magpie generate ({paths.manifest} is not there)",
-            "name the file that -o named",
-        )
+    paths, manifest = find_output(output, failures)
     done = done_ids(output)
-    failed_file = Path(failures) if failures else paths.output.parent / manifest.failures
+    failed_file = paths.failures
     failed = {id_ for id_ in read_ids(failed_file) if id_ not in done}
     left = manifest.expected
     if left is not None:

@@ -13,7 +13,8 @@ class Summary:
     """`output` and `failures` are paths; `-` for any stream, None where nobody keeps failures.
 
     `again` is the command that goes on or tries again. `finished` says that the whole input is
-    through, `stopped_by` and `error` what ended it before.
+    through, `stopped_by` and `error` what ended it before. `allow_failures` makes failed pairs no
+    failure of the run.
     """
 
     tally: Tally
@@ -23,6 +24,7 @@ class Summary:
     stopped_by: Signals | None = None
     error: MagpieError | None = None
     again: str = "the same command"
+    allow_failures: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -33,7 +35,7 @@ class Summary:
             return self.error.exit_code
         if not self.finished:
             return 75
-        return 3 if self.tally.failed else 0
+        return 3 if self.tally.failed and not self.allow_failures else 0
 
     @property
     def next_step(self) -> str:
@@ -57,7 +59,11 @@ class Summary:
             return "add --failures FILE to keep the lines that failed"
         if self.tally.bad_lines == self.tally.failed:
             return "mend the lines it names, then run the same command again"
-        return f"{self.again} tries them again" if self.output != "-" else ""
+        if self.output == "-":
+            return ""
+        if self.tally.may_pass:
+            return f"{self.again} tries those again that were not at fault"
+        return f"{self.again} with --retry-failed all tries them again"
 
     def sentence(self) -> str:
         """All of it on one line."""

@@ -11,8 +11,10 @@ from magpie_cli.records import Failure, Outcome, Usage
 class Tally:
     """`total` counts dialogues and unreadable lines, None while unknown; `skipped` were there.
 
-    `utterances` are those of the dialogues made, `tokens` all that completions took. `bad_lines` is
-    the part of `failed` that no run can mend. `failures` counts by kind.
+    `utterances` are those of the dialogues made, `tokens` all that completions took, `spent` those
+    of their prompts as well. `bad_lines` is the part of `failed` that no run can mend, `may_pass`
+    the part that the next one tries again, `failed_before` the part that this run has not tried.
+    `failures` counts by kind.
     """
 
     total: int | None = None
@@ -20,9 +22,12 @@ class Tally:
     made: int = 0
     failed: int = 0
     bad_lines: int = 0
+    may_pass: int = 0
+    failed_before: int = 0
     in_flight: int = 0
     utterances: int = 0
     tokens: int = 0
+    spent: int = 0
     retries: int = 0
     last_retry: str = ""
     failures: Counter[str] = field(default_factory=Counter)
@@ -31,10 +36,12 @@ class Tally:
     def heard(self, text: str, usage: Usage) -> None:  # noqa: ARG002 - called as on_utterance
         """One more utterance, which its tokens were spent on."""
         self.tokens += usage.completion_tokens or 0
+        self.spent += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 
     def passed_over(self) -> None:
         """A pair that failed in an earlier run and is not tried in this one."""
         self.failed += 1
+        self.failed_before += 1
         self.failures["failed_before"] += 1
 
     def settled(self, outcome: Outcome) -> None:
@@ -42,6 +49,7 @@ class Tally:
         if isinstance(outcome, Failure):
             self.failed += 1
             self.bad_lines += outcome.stage == "input"
+            self.may_pass += outcome.transient
             self.failures[outcome.kind] += 1
         else:
             self.made += 1

@@ -53,7 +53,7 @@ def test_a_mended_input_has_no_failures_left(tmp_path: Path, magpie: Magpie) -> 
         in done.stderr
     )
     write(tmp_path / "in.jsonl", pair("a"), pair("b"))
-    assert magpie(*command).returncode == 0
+    assert magpie(*command, "--retry-failed", "all").returncode == 0
     assert kinds(tmp_path) == []
 
 
@@ -68,7 +68,7 @@ def test_batches_get_past_pairs_that_fail(
     assert codes == [75, 3]
     assert [row["id"] for row in rows_of(tmp_path / "out.jsonl")] == ["2", "3"]
     assert kinds(tmp_path) == ["http_400", "http_400"]
-    assert magpie(*command).returncode == 0
+    assert magpie(*command, "--retry-failed", "all").returncode == 0
     assert kinds(tmp_path) == []
 
 

@@ -149,7 +149,7 @@ def test_bad_lines_are_kept_and_the_others_go_on(
     assert len(rows_of(tmp_path / "out.jsonl")) == 2
     failures = rows_of(tmp_path / "out.failures.jsonl")
     assert [list(row) for row in failures] == [
-        ["id", "stage", "kind", "message", "attempts", "input"]
+        ["id", "stage", "kind", "message", "attempts", "transient", "input"]
     ] * 3
     assert {(row["stage"], row["attempts"]) for row in failures} == {("input", 0)}
     where = {row["input"]: (row["kind"], row["message"].split(": ")[0]) for row in failures}
@@ -179,10 +179,10 @@ def test_failures_stay_until_a_run_has_tried_everything(
     assert [row["message"][:14] for row in rows_of(failures)] == ["pairs.jsonl:4:"]
 
 
-def test_a_pair_that_the_server_refuses_is_tried_again(
+def test_a_pair_that_the_server_refuses_is_tried_again_when_asked_to_be(
     tmp_path: Path, magpie: Magpie, pairs: Pairs, server: ChatServer
 ) -> None:
-    """One refused pair is a failure that holds its line; the same command makes it and it alone."""
+    """A refused pair is a failure that holds its line; --retry-failed all makes it, it alone."""
     lines = pairs(3).read_text().splitlines()
     command = ("generate", "pairs.jsonl", "--base-url", server.url, "-o", "out.jsonl", "-j", "1")
     server.faults = iter([refuses(400, "too long")])
@@ -192,7 +192,11 @@ def test_a_pair_that_the_server_refuses_is_tried_again(
     assert "too long" in failure["message"]
     assert failure["input"] == lines[0]
     server.asked.clear()
-    assert magpie(*command).returncode == 0
+    again = magpie(*command)
+    assert (again.returncode, server.asked) == (3, [])
+    assert "--retry-failed all" in again.stderr
+    assert rows_of(tmp_path / "out.failures.jsonl") == [failure]
+    assert magpie(*command, "--retry-failed", "all").returncode == 0
     assert [text[:8] for text in openings(server)] == ["number 0"]
     assert not (tmp_path / "out.failures.jsonl").exists()
     assert failure["id"] in ids_of(tmp_path / "out.jsonl")

@@ -42,6 +42,7 @@ FAILURE: dict[str, Any] = {
     "kind": "not_json",
     "message": "pairs.jsonl:2: not JSON",
     "attempts": 0,
+    "transient": False,
     "input": "{",
 }
 
@@ -77,7 +78,15 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.builds(Failure, TEXT, TEXT, TEXT, TEXT, st.integers(0, 2**53), TEXT))
+@given(
+    st.builds(
+        Failure,
+        *(TEXT, TEXT, TEXT, TEXT),
+        st.integers(0, 2**53),
+        transient=st.booleans(),
+        input=TEXT,
+    )
+)
 def test_a_failure_comes_back_as_it_was(failure: Failure) -> None:
     """What to_json writes, from_json reads as an equal failure, from bytes and from text."""
     line = failure.to_json()
@@ -187,7 +196,8 @@ def test_a_row_lacks_nothing(key: str) -> None:
 @pytest.mark.parametrize("key", list(FAILURE))
 def test_a_failure_lacks_nothing(key: str) -> None:
     """A failure without one of its keys, or with null there, is refused, naming the key."""
-    for row in (without(FAILURE, key), {**FAILURE, key: None}, {**FAILURE, key: True}):
+    wrong = 1 if key == "transient" else True
+    for row in (without(FAILURE, key), {**FAILURE, key: None}, {**FAILURE, key: wrong}):
         with pytest.raises(InvalidRecord, match=f'"{key}"'):
             Failure.from_json(json.dumps(row))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Dialogue, Failure, Outcome, Record, Turn
-from magpie_cli.store import Store, open_store
+from magpie_cli.store import Care, Facts, Store, open_store
 
 IDENTITY: dict[str, object] = {"model": "tiny", "turns": 1, "temperature": None}
 
@@ -28,7 +28,7 @@ def record(id_: str, text: str = "“Grüße” 🐦") -> Record:
 
 def failure(id_: str) -> Failure:
     """A pair that did not become a row."""
-    return Failure(id_, "generate", "timeout", "no answer in time", 6, "{}")
+    return Failure(id_, "generate", "timeout", "no answer in time", 6, transient=True, input="{}")
 
 
 def ids(outcomes: Iterable[Outcome]) -> IdSet:
@@ -57,11 +57,11 @@ def run(
     identity: Mapping[str, object] = IDENTITY,
 ) -> list[str]:
     """One run that has these outcomes; which of a, b, c, d had a row before it."""
-    with open_store(str(output), None, identity, expected=None, fresh=fresh) as store:
+    with open_store(str(output), None, Facts(identity), Care(fresh=fresh)) as store:
         done = [id_ for id_ in "abcd" if id_ in store.done]
         keep(store, *outcomes)
         if finished:
-            store.finish(len(outcomes), ids(outcomes))
+            store.finish(len(outcomes), ids(outcomes), IdSet())
     return done
 
 
@@ -116,7 +116,7 @@ def test_any_id_is_found_again(names: set[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.jsonl"
         run(output, *map(record, names))
-        with open_store(str(output), None, IDENTITY, expected=None) as store:
+        with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
             assert len(store.done) == len(names)
             assert all(id_ in store.done for id_ in names)
 
@@ -278,10 +278,22 @@ def test_a_manifest_that_makes_no_sense_stops_the_run(output: Path, text: bytes)
 
 
 def test_a_line_without_an_id_is_named(output: Path) -> None:
-    """A run that cannot tell what is done says which line is in the way, and does not guess."""
+    """Damage in what was durable is no trace of a crash: the run says where, and stops."""
+    run(output, record("a"), record("b"), finished=True)
+    rows = output.read_bytes()
+    output.write_bytes(rows.replace(b'{"id":"b"', b'{"di":"b"'))
+    where = rows.index(b'{"id":"b"')
+    with pytest.raises(MagpieError, match=rf"out\.jsonl is damaged at byte {where}") as stopped:
+        run(output)
+    assert "magpie repair" in str(stopped.value.hint)
+
+
+def test_a_hole_above_what_is_durable_is_taken_out(output: Path) -> None:
+    """Zeros that a power cut left go to quarantine, and the rows behind them stay."""
     run(output, record("a"))
     with output.open("ab") as file:
-        file.write(b"\0" * 100 + b"\n")
-    with pytest.raises(MagpieError, match=r"out\.jsonl:2") as stopped:
-        run(output)
-    assert stopped.value.hint
+        file.write(b"\0" * 100 + b"\n" + record("b").to_json())
+    assert run(output) == ["a", "b"]
+    assert ids_of(output) == ["a", "b"]
+    (kept,) = Path(f"{output}.magpie", "quarantine").iterdir()
+    assert kept.read_bytes() == b"\0" * 100 + b"\n\n"

@@ -67,7 +67,9 @@ def test_the_json_log_has_one_object_a_line(magpie: Magpie, pairs: Pairs) -> Non
         *("input", "output", "lines", "samples", "set_aside"),
     }
     assert set(failure) == always | {"failure"}
-    assert set(failure["failure"]) == {"id", "stage", "kind", "message", "attempts", "input"}
+    assert set(failure["failure"]) == {
+        *("id", "stage", "kind", "message", "attempts", "transient", "input")
+    }
     assert set(last) == always | NUMBERS | {
         *("message", "exit_code", "finished", "stopped_by"),
         *("output", "failures_file", "failures"),

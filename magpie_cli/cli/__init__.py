@@ -9,6 +9,19 @@ from magpie_cli.cli.doctor import doctor
 from magpie_cli.cli.generate import generate
 from magpie_cli.cli.models import models
 from magpie_cli.cli.pull import pull
+from magpie_cli.cli.repair import repair
 from magpie_cli.cli.status import status
+from magpie_cli.cli.verify import verify
 
-__all__ = ["app", "devnet", "doctor", "generate", "main", "models", "pull", "status"]
+__all__ = [
+    "app",
+    "devnet",
+    "doctor",
+    "generate",
+    "main",
+    "models",
+    "pull",
+    "repair",
+    "status",
+    "verify",
+]

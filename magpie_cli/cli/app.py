@@ -7,6 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from magpie_cli.errors import MagpieError
+from magpie_cli.settings import LONGEST_WAIT
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 # Typer's own Rich help would cost more than all else that --help does.
 app = typer.Typer(
@@ -60,6 +63,26 @@ def option(*names: str, **rest: Any) -> Any:  # noqa: ANN401 - as typer.Option h
     """An option whose environment twin is MAGPIE_ and its long name."""
     twin = "MAGPIE_" + names[0].removeprefix("--").upper().replace("-", "_")
     return typer.Option(*names, envvar=twin, show_envvar=False, **rest)
+
+
+def seconds(given: str | float) -> float:
+    """`90`, `90s`, `10m`, `2h` or `1d` as seconds, the parser of options that are a time."""
+    text = str(given)
+    unit = text[-1:] if text[-1:] in UNITS else "s"
+    try:
+        found = float(text.removesuffix(unit)) * UNITS[unit]
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= LONGEST_WAIT:
+        raise typer.BadParameter(f"{text!r} is no time up to 7 days: as 90, 90s, 10m, 2h or 1d")
+    return found
+
+
+def more_than_nothing(given: str | float) -> float:
+    """As `seconds`, for a time in which something must happen."""
+    if not (found := seconds(given)):
+        raise typer.BadParameter("must be more than nothing")
+    return found
 
 
 @app.callback()

@@ -4,8 +4,22 @@ from typing import Annotated
 
 import typer
 
-from magpie_cli.cli.app import app, engine_names, option, print_text
-from magpie_cli.settings import LONGEST_WAIT, MAX_TURNS, LogFormat, ProgressMode, Settings
+from magpie_cli.cli.app import (
+    app,
+    engine_names,
+    more_than_nothing,
+    option,
+    print_text,
+    seconds,
+)
+from magpie_cli.settings import (
+    MAX_TURNS,
+    Fsync,
+    LogFormat,
+    ProgressMode,
+    RetryFailed,
+    Settings,
+)
 
 
 @app.command(
@@ -98,9 +112,8 @@ def generate(
         float,
         option(
             "--timeout",
-            metavar="SECONDS",
-            min=0.001,
-            max=LONGEST_WAIT,
+            metavar="TIME",
+            parser=more_than_nothing,
             help="For one request (engine dria: for one dialogue).",
         ),
     ] = 600,
@@ -108,9 +121,8 @@ def generate(
         float,
         option(
             "--give-up-after",
-            metavar="SECONDS",
-            min=0.001,
-            max=LONGEST_WAIT,
+            metavar="TIME",
+            parser=more_than_nothing,
             help="Wait so long for a server that asks to wait, or for a network without nodes.",
         ),
     ] = 1800,
@@ -121,9 +133,68 @@ def generate(
         str | None,
         option("--failures", metavar="FILE", help="[default: out.failures.jsonl for out.jsonl]"),
     ] = None,
+    retry_failed: Annotated[
+        RetryFailed | None,
+        option(
+            "--retry-failed",
+            help="Pairs that failed before: those not at fault, all, or none. "
+            "[default: transient; with --limit: none]",
+        ),
+    ] = None,
+    max_failures: Annotated[
+        str | None,
+        option("--max-failures", metavar="N|X%", help="Stop when more than so many failed."),
+    ] = None,
+    allow_failures: Annotated[
+        bool, option("--allow-failures", help="Exit 0, not 3, where pairs failed.")
+    ] = False,
+    max_time: Annotated[
+        float | None,
+        option(
+            "--max-time",
+            metavar="TIME",
+            parser=seconds,
+            help="Begin no more dialogues after that (90s, 10m, 2h).",
+        ),
+    ] = None,
+    max_tokens_total: Annotated[
+        int | None,
+        option(
+            "--max-tokens-total",
+            metavar="N",
+            min=1,
+            help="Begin no more dialogues once prompts and answers took so many.",
+        ),
+    ] = None,
     fresh: Annotated[
         bool, option("--fresh", help="Set an old OUT aside (OUT.1, OUT.2, ...), begin anew.")
     ] = False,
+    fsync: Annotated[
+        Fsync,
+        option(
+            "--fsync",
+            help="Safe from a power cut: about each second, each row before it counts, "
+            "or at the end.",
+        ),
+    ] = "interval",
+    wait_lock: Annotated[
+        float,
+        option(
+            "--wait-lock",
+            metavar="TIME",
+            parser=seconds,
+            help="Wait so long for another run on the same OUT.",
+        ),
+    ] = 0,
+    disk_wait: Annotated[
+        float,
+        option(
+            "--disk-wait",
+            metavar="TIME",
+            parser=seconds,
+            help="Wait so long for room on a full disk.",
+        ),
+    ] = 300,
     dry_run: Annotated[
         bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
     ] = False,

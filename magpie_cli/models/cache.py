@@ -20,7 +20,7 @@ import orjson
 
 from magpie_cli.errors import MagpieError
 from magpie_cli.models.names import Source
-from magpie_cli.store.append_file import sync_folder
+from magpie_cli.store.disk import sync_folder
 
 SLUG_LENGTH = 120  # characters of a file's name that are for people
 MARK_LENGTH = 12  # hexadecimal digits that make it the only one

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from magpie_cli.models.cache import Note, cache_errors, part_path, write_json
-from magpie_cli.store.append_file import sync_folder, write_all
+from magpie_cli.store.disk import sync_folder, write_all
 
 LOCK_SECONDS = 0.2  # between two looks at a file that another process fills
 BLOCK = 16 * 1024 * 1024  # bytes that are hashed in one go

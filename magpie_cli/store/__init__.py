@@ -1,30 +1,52 @@
-"""Where outcomes go: an output file with its failures and manifest, or a stream.
+"""Where outcomes go: an output file with all that belongs to it, or a stream.
 
 out.jsonl                       a row counts when its whole line is there; `id` first
 out.failures.jsonl              the pairs that did not become a row, and why
-out.jsonl.magpie/manifest.json  the settings that the rows were made with
-out.jsonl.magpie/quarantine/    every byte that was cut off a torn end
+out.jsonl.magpie/manifest.json  the settings that the rows were made with, and how much is durable
+out.jsonl.magpie/turns.log      the utterances of dialogues that are not finished
+out.jsonl.magpie/quarantine/    every byte that was taken out after a crash
+
+paths.py        the names of these files, and whether they can be written at all
+disk.py         every system call that changes one
+append_file.py  a file that only grows by whole lines
+lock.py         one writer per output
+scan.py         what stands in an output
+mend.py         what a crash left, put right
+manifest.py, turn_log.py, failures.py
+commit.py       when what was written is made durable
+room.py         a full disk
+files.py        all of it, for one run
+stream.py       standard output, a pipe, a device
+verify.py       whether it is all as it should be
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome
-from magpie_cli.store.append_file import read_ids
-from magpie_cli.store.files import FileStore, refuse_foreign
+from magpie_cli.records import Outcome, PersonaPair, Usage
+from magpie_cli.store.failures import FailedBefore
+from magpie_cli.store.files import Care, Facts, FileStore, refuse_foreign
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths, check_output, is_stream
+from magpie_cli.store.scan import read_ids
 from magpie_cli.store.stream import STDOUT, StreamStore
+from magpie_cli.store.turn_log import Begun
+from magpie_cli.store.verify import find_output
 
 __all__ = [
     "STDOUT",
+    "Begun",
+    "Care",
+    "Facts",
+    "FailedBefore",
     "Manifest",
     "OutputPaths",
     "Store",
     "check_output",
     "done_ids",
+    "find_output",
     "is_stream",
     "open_store",
     "read_ids",
@@ -37,11 +59,11 @@ class Store(Protocol):
 
     @property
     def done(self) -> IdSet:
-        """The ids that had a row when the run began."""
+        """The ids that have a row."""
         ...
 
     @property
-    def failed(self) -> IdSet:
+    def failed(self) -> FailedBefore:
         """The ids that had a failure and no row when the run began."""
         ...
 
@@ -50,42 +72,38 @@ class Store(Protocol):
         """What an old output is called now, if --fresh found one."""
         ...
 
+    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
+        """A dialogue is about to be asked for: what an earlier run has of it."""
+        ...
+
+    def heard(self, id_: str, text: str, usage: Usage) -> None:
+        """Keep one more utterance of a dialogue that is begun. Raises MagpieError."""
+        ...
+
     async def write(self, outcome: Outcome) -> None:
         """Keep one outcome. Raises MagpieError where it cannot be kept."""
         ...
 
-    def finish(self, expected: int, tried: IdSet | None) -> None:
+    def finish(self, expected: int, tried: IdSet, passed_over: IdSet) -> None:
         """The whole input has been through: `expected` dialogues or unreadable lines.
 
-        `tried` are those of `failed` that this run has tried again, None where it passed any over.
+        Of `failed`, this run has `tried` some again, and `passed_over` others.
         """
         ...
 
 
 @contextmanager
-def open_store(  # noqa: PLR0913 - all that a store has to be told
-    output: str,
-    failures: str | None,
-    identity: Mapping[str, object],
-    *,
-    expected: int | None,
-    source: str = "-",
-    fresh: bool = False,
-) -> Iterator[Store]:
+def open_store(output: str, failures: str | None, facts: Facts, care: Care) -> Iterator[Store]:
     """The store of one run, closed and synced at the end however that comes.
 
-    `identity` is what the rows are made with, `source` the input's path; `expected` how many
-    outcomes there will be, where that is known. Raises UsageError where the output holds rows of
-    another identity, NotFinished where another run is writing to it.
+    Raises UsageError where the output holds rows of another identity, NotFinished where another run
+    is writing to it, MagpieError where it is damaged.
     """
     if is_stream(output):
         with StreamStore.open(output, failures) as stream:
             yield stream
     else:
-        paths = OutputPaths.of(output, failures)
-        with FileStore.open(
-            paths, identity, source=source, expected=expected, fresh=fresh
-        ) as store:
+        with FileStore.open(OutputPaths.of(output, failures), facts, care) as store:
             yield store
 
 

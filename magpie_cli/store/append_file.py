@@ -1,39 +1,40 @@
-"""A file of JSON lines that only grows: whole lines in, a torn end cut off and kept elsewhere."""
+"""A file of JSON lines that only grows: whole lines in, or nothing of them."""
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import orjson
-
 from magpie_cli.errors import MagpieError, OutputClosed
-
-_ID_FIRST = b'{"id":"'
-_BLOCK = 64 * 1024
+from magpie_cli.store import disk
 
 
 class AppendFile:
-    """Opened for appending, created where it is missing. Not shared between tasks or threads.
+    """Opened for appending, created where it is missing. `size` and `durable` are offsets in bytes.
 
-    After an error in the middle of a line, the file is cut back to its last whole line.
+    Below `durable` everything survives a power cut. Only `sync` may be called from another thread.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        opened = os.fstat(self._fd)
+        self.fd = disk.open_append(path)
+        opened = os.fstat(self.fd)
         self.size = opened.st_size
+        self.durable = 0
         self._inode = (opened.st_dev, opened.st_ino)
+        self._error: OSError | None = None
+        self._is_closed = False
+        self._turn = threading.Lock()
 
     def lock(self) -> bool:
         """Take the file for this process, whatever name it was opened by; False if it is taken."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        self.size = os.fstat(self._fd).st_size
+        self.size = os.fstat(self.fd).st_size
         return True
 
     def is_still_there(self) -> bool:
@@ -46,84 +47,74 @@ class AppendFile:
 
     def append(self, line: bytes) -> None:
         """Write a whole line. Raises OSError, with nothing of the line left in the file."""
+        self._refuse_if_broken()
         try:
-            write_all(self._fd, line)
-        except OSError:
-            os.ftruncate(self._fd, self.size)
+            disk.write_all(self.fd, line)
+        except OSError as error:
+            self._broken_by(error)
+            self._cut_back(error)
             raise
         self.size += len(line)
 
-    def heal(self, quarantine: Path) -> None:
-        """Cut off what follows the last newline, after copying it to `quarantine`."""
-        end = self._last_newline()
-        if end == self.size:
-            return
-        quarantine.mkdir(parents=True, exist_ok=True)
-        torn = os.pread(self._fd, self.size - end, end)
-        kept = quarantine / f"{self.path.name}.{end}"
-        with kept.open("ab") as copy:
-            copy.write(torn + b"\n")
-            copy.flush()
-            os.fsync(copy.fileno())
-        os.ftruncate(self._fd, end)
-        self.size = end
-
-    def drop(self, is_old: Callable[[str], bool], before: int) -> None:
-        """Replace the file by one without the lines in front of `before` whose id is old.
-
-        Removes it if nothing is left. The descriptor then belongs to the old file: only `close`
-        may follow.
-        """
-        new = self.path.with_name(f"{self.path.name}.new")
-        offset = 0
-        with self.path.open("rb") as lines, new.open("wb") as kept:
-            for line in lines:
-                if offset >= before or not is_old(id_of(line, str(self.path))):
-                    kept.write(line)
-                offset += len(line)
-            kept.flush()
-            os.fsync(kept.fileno())
-            left = kept.tell()
-        if left:
-            new.replace(self.path)
-        else:
-            new.unlink()
-            self.path.unlink()
-        sync_folder(self.path.parent)
-
-    def remove_if_empty(self) -> None:
-        """Leave no file behind that says nothing."""
-        if self.is_still_there() and not os.fstat(self._fd).st_size:
-            self.path.unlink()
+    def cut(self, size: int) -> None:
+        """Keep the first `size` bytes."""
+        disk.cut(self.fd, size)
+        self.size = size
+        self.durable = min(self.durable, size)
 
     def sync(self) -> None:
-        """Make every line survive a power cut."""
-        os.fsync(self._fd)
+        """Make every line so far survive a power cut.
 
-    def close(self) -> None:
+        After an error there is no second try: the kernel may have dropped what it could not write,
+        and would say that all is well (https://lwn.net/Articles/752063/).
+        """
+        with self._turn:
+            if self._is_closed:
+                return
+            self._refuse_if_broken()
+            size = self.size
+            if size == self.durable:
+                return
+            try:
+                disk.sync(self.fd)
+            except OSError as error:
+                self._broken_by(error)
+                raise
+            self.durable = size
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`."""
+        return os.pread(self.fd, end - start, start)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the disk failed: nothing is written to this file any more."""
+        return self._error is not None
+
+    def close(self, *, sync: bool = True) -> None:
         """Sync and close; the lock goes with it."""
         try:
-            self.sync()
+            if sync and not self.is_broken:
+                self.sync()
         finally:
-            os.close(self._fd)
+            with self._turn:
+                self._is_closed = True
+                os.close(self.fd)
 
-    def _last_newline(self) -> int:
-        """The offset behind the last newline."""
-        end = self.size
-        while end:
-            start = max(0, end - _BLOCK)
-            found = os.pread(self._fd, end - start, start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-        return 0
+    def _cut_back(self, error: OSError) -> None:
+        """To the last whole line; where that fails too, nothing may follow what stands there."""
+        try:
+            disk.cut(self.fd, self.size)
+        except OSError:
+            self._error = error
 
+    def _broken_by(self, error: OSError) -> None:
+        if error.errno not in disk.FULL and not isinstance(error, BrokenPipeError):
+            self._error = error
 
-def write_all(fd: int, line: bytes) -> None:
-    """A nearly full disk takes a part first and says so only at the next write."""
-    rest = memoryview(line)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    def _refuse_if_broken(self) -> None:
+        if self._error:
+            raise self._error
 
 
 @contextmanager
@@ -138,45 +129,3 @@ def disk_errors(path: Path | str) -> Iterator[None]:
             f"{error.filename or path} cannot be written: {error.strerror}",
             "mend that and run the same command again; what is done stays done",
         ) from error
-
-
-def read_ids(path: Path) -> Iterator[str]:
-    """The id of each whole line of `path`, by bytes; nothing where there is no such file.
-
-    Raises MagpieError at a line without one.
-    """
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):
-                    return
-                yield id_of(line, f"{path}:{number}")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise MagpieError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def id_of(line: bytes, where: str) -> str:
-    """The id of a line, read from its first bytes where it stands there as magpie writes it."""
-    if line.startswith(_ID_FIRST):
-        piece = line[len(_ID_FIRST) : line.find(b'"', len(_ID_FIRST))]
-        if b"\\" not in piece:
-            return piece.decode("utf-8", "replace")
-    try:
-        id_ = orjson.loads(line)["id"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise MagpieError(
-            f"{where} is not a line of magpie's: it has no id",
-            "mend or remove that line, or set the file aside with --fresh",
-        ) from error
-    return str(id_)

@@ -1,17 +1,49 @@
 """An output file that survives: the same command again skips what is done and makes the rest."""
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from magpie_cli.errors import MagpieError, NotFinished, UsageError
+from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, Record
-from magpie_cli.store.append_file import AppendFile, disk_errors, read_ids
+from magpie_cli.records import Outcome, PersonaPair, Record, Usage
+from magpie_cli.settings import Fsync
+from magpie_cli.store.append_file import AppendFile, disk_errors
+from magpie_cli.store.commit import Commit
+from magpie_cli.store.failures import FailedBefore, compact
+from magpie_cli.store.lock import locked, remove_if_empty
 from magpie_cli.store.manifest import Manifest
+from magpie_cli.store.mend import mend
 from magpie_cli.store.paths import OutputPaths
+from magpie_cli.store.room import Room
+from magpie_cli.store.turn_log import Begun, TurnLog
+
+MANIFEST_SECONDS = 30.0  # between two notes of what is durable
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a run tells its store, for the manifest; as there."""
+
+    identity: Mapping[str, object]
+    input: str = "-"
+    input_digest: str | None = None
+    samples: int = 1
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How a store is to work. Times in seconds; `say` hears that it waits for room."""
+
+    fresh: bool = False
+    fsync: Fsync = "interval"
+    wait_lock: float = 0.0
+    disk_wait: float = 0.0
+    say: Callable[[str], None] = lambda _: None
 
 
 class FileStore:
@@ -23,84 +55,108 @@ class FileStore:
         output: AppendFile,
         failures: AppendFile,
         manifest: Manifest,
-        *,
-        same_input: bool,
+        care: Care,
     ) -> None:
         self.set_aside: str | None = None
-        self.done = IdSet(read_ids(paths.output))
-        self.failed = IdSet(id_ for id_ in read_ids(paths.failures) if id_ not in self.done)
+        before = Manifest.read(paths.manifest)
+        self.done = self._mend(paths, output, failures, before)
+        # What failed with other settings, or was begun, says nothing of these.
+        same = before is not None and before.identity == manifest.identity
+        self.failed = FailedBefore.read(paths.failures, self.done) if same else FailedBefore()
         self._paths = paths
         self._output = output
         self._failures = failures
         self._failures_before = failures.size
+        self._same_input = before is None or before.input == manifest.input
         self._manifest = manifest
-        self._same_input = same_input
+        self._noted_at = time.monotonic()
+        self._note()
+        self._turns = TurnLog(paths.turn_log, self.done)
+        if not same:
+            self._turns.forget()
+        self._commit = Commit(care.fsync, self._sync)
+        self._room = Room(care.disk_wait, care.say)
 
     @classmethod
     @contextmanager
-    def open(
-        cls,
-        paths: OutputPaths,
-        identity: Mapping[str, object],
-        *,
-        source: str,
-        expected: int | None,
-        fresh: bool,
-    ) -> Iterator["FileStore"]:
+    def open(cls, paths: OutputPaths, facts: Facts, care: Care) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
-        aside = _set_aside(paths) if fresh else None
-        refuse_foreign(paths, identity)
-        with _locked(paths.output, paths) as output:
-            refuse_foreign(paths, identity)  # now that nobody else can change it
-            with _locked(paths.failures, paths) as failures:
-                with disk_errors(paths.quarantine):
-                    output.heal(paths.quarantine)
-                    failures.heal(paths.quarantine)
-                before = Manifest.read(paths.manifest)
+        aside = _set_aside(paths, care.wait_lock) if care.fresh else None
+        refuse_foreign(paths, facts.identity)
+        with locked(paths.output, paths, care.wait_lock) as output:
+            refuse_foreign(paths, facts.identity)  # now that nobody else can change it
+            with locked(paths.failures, paths) as failures:
                 manifest = Manifest(
-                    identity=identity,
-                    input=source,
-                    expected=expected,
+                    identity=facts.identity,
+                    input=facts.input,
+                    input_digest=facts.input_digest,
+                    samples=facts.samples,
+                    expected=facts.expected,
                     failures=paths.failures_name,
                     pid=os.getpid(),
-                    clean=False,
                 )
-                manifest.write(paths.manifest)
-                same_input = before is None or before.input == source
-                store = cls(paths, output, failures, manifest, same_input=same_input)
+                with disk_errors(paths.folder):
+                    store = cls(paths, output, failures, manifest, care)
                 store.set_aside = aside
                 try:
                     yield store
                     store.refuse_loss()
                 finally:
-                    failures.remove_if_empty()
+                    store.close()
+
+    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
+        """What an earlier run has of a dialogue that is about to be asked for."""
+        return self._turns.begin(id_, pair, num_turns)
+
+    def heard(self, id_: str, text: str, usage: Usage) -> None:
+        """Keep one more utterance of a dialogue that is begun."""
+        with disk_errors(self._paths.turn_log):
+            self._turns.add(id_, text, usage)
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""
         self.refuse_loss()
-        if isinstance(outcome, Record):
-            with disk_errors(self._paths.output):
-                self._output.append(outcome.to_json())
-        else:
-            with disk_errors(self._paths.failures):
-                self._failures.append(outcome.to_json())
+        is_record = isinstance(outcome, Record)
+        file = self._output if is_record else self._failures
+        with disk_errors(file.path), self._broken_disk_is_noted():
+            await self._room.append(file, outcome.to_json())
+            if is_record:
+                self.done.add(outcome.id)
+            self._turns.end(outcome.id)
+            await self._commit.written()
 
-    def finish(self, expected: int, tried: IdSet | None) -> None:
-        """Drop the failures of earlier runs that are out of date.
+    def finish(self, expected: int, tried: IdSet, passed_over: IdSet) -> None:
+        """Everything has its outcome: make it durable, and drop what is out of date.
 
-        With the same input as before, that is all of them: what still fails has failed again.
-        With another one, those of pairs that have a row by now or were tried again.
+        With the same input as before, those are all failures of earlier runs but the ones passed
+        over; with another one, those of pairs that have a row by now or were tried again.
         """
 
         def is_old(id_: str) -> bool:
-            return self._same_input or id_ in self.done or (tried is not None and id_ in tried)
+            if id_ in self.done:
+                return True
+            return id_ not in passed_over if self._same_input else id_ in tried
 
         self.refuse_loss()
-        with disk_errors(self._paths.output):
+        self._commit.end()
+        with disk_errors(self._paths.output), self._broken_disk_is_noted():
             self._output.sync()
-            if tried is not None and self._failures.is_still_there():
-                self._failures.drop(is_old, self._failures_before)
-            replace(self._manifest, expected=expected, clean=True).write(self._paths.manifest)
+            self._failures.sync()
+            if self._failures.is_still_there():
+                compact(self._paths.failures, is_old, self._failures_before)
+            size = self._paths.failures.stat().st_size if self._paths.failures.exists() else 0
+            clean = replace(self._noted(), expected=expected, clean=True, durable_failures=size)
+            clean.write(self._paths.manifest)
+            self._turns.remove()
+
+    def close(self) -> None:
+        """Sync what there is; the files are closed by who opened them."""
+        self._commit.end()
+        with disk_errors(self._paths.output), self._broken_disk_is_noted():
+            if not self._output.is_broken:
+                self._output.sync()
+                self._turns.close()
+        remove_if_empty(self._failures)
 
     def refuse_loss(self) -> None:
         """Raise MagpieError where the rows went to a file that its name no longer leads to."""
@@ -111,36 +167,55 @@ class FileStore:
                 "put it back, or run the same command again",
             )
 
+    @staticmethod
+    def _mend(
+        paths: OutputPaths, output: AppendFile, failures: AppendFile, before: Manifest | None
+    ) -> IdSet:
+        durable = before.durable_output if before else 0
+        rewrite = before.rewrite if before else False
+        done = mend(output, paths, durable, unique=True, rewrite=rewrite)
+        durable = before.durable_failures if before else 0
+        mend(failures, paths, durable, unique=False, rewrite=rewrite)
+        return done
 
-def _set_aside(paths: OutputPaths) -> str | None:
+    def _sync(self) -> None:
+        """Called in a thread, one at a time."""
+        turns = self._turns.file
+        for file in (self._output, self._failures, turns):
+            if file:
+                file.sync()
+        if time.monotonic() - self._noted_at >= MANIFEST_SECONDS:
+            self._noted_at = time.monotonic()
+            self._note()
+
+    def _noted(self) -> Manifest:
+        return replace(
+            self._manifest,
+            durable_output=self._output.durable,
+            durable_failures=self._failures.durable,
+        )
+
+    def _note(self) -> None:
+        self._noted().write(self._paths.manifest)
+
+    @contextmanager
+    def _broken_disk_is_noted(self) -> Iterator[None]:
+        """After a failed write the next run writes anew all that is not known to be durable."""
+        try:
+            yield
+        except OSError:
+            if self._output.is_broken or self._failures.is_broken:
+                replace(self._noted(), rewrite=True).write(self._paths.manifest)
+            raise
+
+
+def _set_aside(paths: OutputPaths, wait: float) -> str | None:
     """What the old output is called now, None where there was none."""
     if not paths.output.exists():
         paths.set_aside()
         return None
-    with _locked(paths.output, paths), disk_errors(paths.output):
+    with locked(paths.output, paths, wait), disk_errors(paths.output):
         return f"{paths.output}.{paths.set_aside()}"
-
-
-@contextmanager
-def _locked(path: Path, paths: OutputPaths) -> Iterator[AppendFile]:
-    """`path`, locked. Raises NotFinished where another run has it."""
-    while True:
-        with disk_errors(path):
-            file = AppendFile(path)
-        try:
-            if not file.lock():
-                manifest = Manifest.read(paths.manifest)
-                raise NotFinished(
-                    f"another magpie is writing to {path}"
-                    + (f" (process {manifest.pid})" if manifest else ""),
-                    "wait for it, or name another file with -o",
-                )
-            if file.is_still_there():
-                yield file
-                return
-        finally:
-            with disk_errors(path):
-                file.close()
 
 
 def refuse_foreign(paths: OutputPaths, identity: Mapping[str, object]) -> None:

@@ -1,34 +1,49 @@
-"""The settings that an output's rows were made with. Only ever replaced whole."""
+"""What an output's rows were made with, and how far they are durable. Only ever replaced whole."""
 
-import os
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.store.append_file import disk_errors, sync_folder
+from magpie_cli.store import disk
+from magpie_cli.store.append_file import disk_errors
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`expected` counts the outcomes of the whole input, None while that is unknown.
+    """`identity` are the settings that change a row, none of them secret.
 
-    `input` is the input's path, `-` for standard input. `failures` is where its failures go, seen
-    from the output's folder. `pid` is the run that wrote it last; `clean` says whether that run got
-    through its whole input.
+    `input` is the input's path, `-` for standard input, `input_digest` sha256 over its bytes, None
+    where it could be read only once; `samples` were asked for each pair. `expected` counts the
+    outcomes of the whole input, None while that is unknown. `failures` is where its failures go,
+    seen from the output's folder. `pid` is the run that wrote it last; `clean` says whether that
+    run got through its whole input. Below `durable_output` and `durable_failures`, in bytes,
+    nothing can be lost any more; `rewrite` says that what is above could not be synced.
     """
 
     identity: Mapping[str, Any]
     input: str
+    input_digest: str | None
+    samples: int
     expected: int | None
     failures: str
     pid: int
-    clean: bool
+    clean: bool = False
+    durable_output: int = 0
+    durable_failures: int = 0
+    rewrite: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the identity: rows of two fingerprints never share an output."""
+        text = orjson.dumps(self.identity, option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(text).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -40,7 +55,12 @@ class Manifest:
                     f"{path} has format {found['format']}; this magpie knows {FORMAT}",
                     "upgrade magpie, or name another file with -o",
                 )
-            return cls(**{key: found[key] for key in cls.__slots__})
+            manifest = cls(**{field.name: found[field.name] for field in fields(cls)})
+            if found["fingerprint"] != manifest.fingerprint:
+                raise MagpieError(
+                    f"{path} is damaged: its fingerprint is that of other settings",
+                    "set the output aside with --fresh",
+                )
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -51,22 +71,18 @@ class Manifest:
             raise MagpieError(
                 f"{path} is damaged: {error}", "set the output aside with --fresh"
             ) from error
+        return manifest
 
     def write(self, path: Path) -> None:
-        """Temporary file, sync, rename, sync of the folder: whole or not at all."""
+        """Whole or not at all. Raises MagpieError."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
         text = orjson.dumps(
-            {"format": FORMAT, **{key: getattr(self, key) for key in self.__slots__}},
+            {"format": FORMAT, "fingerprint": self.fingerprint, **facts},
             option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
         )
-        new = path.with_name(f"{path.name}.new")
         with disk_errors(path):
-            path.parent.mkdir(exist_ok=True)
-            with new.open("wb") as copy:
-                copy.write(text)
-                copy.flush()
-                os.fsync(copy.fileno())
-            new.replace(path)
-            sync_folder(path.parent)
+            disk.make_folder(path.parent)
+            disk.replace(path, [text])
 
     def differences(self, identity: Mapping[str, object]) -> list[str]:
         """`turns: 3 -> 5` for each setting that is not as it was."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from magpie_cli.errors import UsageError
+from magpie_cli.store import disk
 
 _COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".zip")
 
@@ -39,6 +40,16 @@ class OutputPaths:
         return self.folder / "manifest.json"
 
     @property
+    def turn_log(self) -> Path:
+        """The utterances of dialogues that are not finished."""
+        return self.folder / "turns.log"
+
+    @property
+    def events(self) -> Path:
+        """What a row does not hold: times, attempts, retries."""
+        return self.folder / "events.jsonl"
+
+    @property
     def quarantine(self) -> Path:
         """What was cut off torn ends."""
         return self.folder / "quarantine"
@@ -50,7 +61,7 @@ class OutputPaths:
             number += 1
         for path in self._all():
             if path.exists():
-                path.rename(f"{path}.{number}")
+                disk.rename(path, Path(f"{path}.{number}"))
         return number
 
     def _all(self) -> tuple[Path, Path, Path]:

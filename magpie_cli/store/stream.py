@@ -9,8 +9,12 @@ from pathlib import Path
 
 from magpie_cli.errors import UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, Record, for_terminal
-from magpie_cli.store.append_file import AppendFile, disk_errors, read_ids, write_all
+from magpie_cli.records import Outcome, PersonaPair, Record, Usage, for_terminal
+from magpie_cli.store.append_file import AppendFile, disk_errors
+from magpie_cli.store.disk import write_all
+from magpie_cli.store.failures import FailedBefore
+from magpie_cli.store.scan import read_ids
+from magpie_cli.store.turn_log import Begun
 
 STDOUT = 1
 
@@ -24,7 +28,7 @@ class StreamStore:
     def __init__(self, fd: int, failures: AppendFile | None) -> None:
         self.set_aside = None
         self.done = IdSet()
-        self.failed = IdSet()
+        self.failed = FailedBefore()
         self._fd = fd
         self._failures = failures
         self._turn = asyncio.Lock()
@@ -49,6 +53,13 @@ class StreamStore:
                 stack.callback(os.close, fd)
             yield cls(fd, file)
 
+    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:  # noqa: ARG002
+        """Nothing: a stream cannot be come back to."""
+        return Begun(0)
+
+    def heard(self, id_: str, text: str, usage: Usage) -> None:
+        """Nothing is kept but whole rows."""
+
     async def write(self, outcome: Outcome) -> None:
         """Write one row. Raises OutputClosed where the reader has gone away."""
         if not isinstance(outcome, Record):
@@ -64,7 +75,7 @@ class StreamStore:
                 async with self._turn:
                     await asyncio.to_thread(write_all, self._fd, line)
 
-    def finish(self, expected: int, tried: IdSet | None) -> None:
+    def finish(self, expected: int, tried: IdSet, passed_over: IdSet) -> None:
         """Nothing to settle."""
 
 

@@ -1,0 +1,30 @@
+"""`magpie verify`."""
+
+from typing import Annotated
+
+import typer
+
+from magpie_cli.cli.app import app, option, print_json, print_text
+
+
+@app.command()
+def verify(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
+    input: Annotated[
+        str | None,
+        option("--input", metavar="FILE", help="The pairs: is there an outcome for each?"),
+    ] = None,
+    failures: Annotated[
+        str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
+    ] = None,
+    json: Annotated[bool, option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read every line of OUT and say whether it is whole: exit 0 if it is, 1 if not.
+
+    Changes nothing.
+    """
+    from magpie_cli.verify import verify as look
+
+    verdict = look(output, failures, input)
+    print_json(verdict) if json else print_text(verdict.text())
+    raise typer.Exit(1 if verdict.broken else 0)

@@ -1,0 +1,75 @@
+"""The failures beside an output: the last line of an id wins, and a row in the output beats it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+import orjson
+
+from magpie_cli.ids import IdSet
+from magpie_cli.store import disk
+from magpie_cli.store.scan import read_ids
+
+
+class FailedBefore:
+    """The ids that have a failure and no row, and whether each may pass when tried again."""
+
+    def __init__(self, failures: Iterable[tuple[str, bool]] = ()) -> None:
+        self._transient = dict(failures)
+
+    @classmethod
+    def read(cls, path: Path, done: IdSet) -> Self:
+        """Those of the failures file at `path`."""
+        return cls((id_, passes) for id_, passes in _read(path) if id_ not in done)
+
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._transient
+
+    def __len__(self) -> int:
+        return len(self._transient)
+
+    def may_pass(self, id_: str) -> bool:
+        """Whether another try may make a row of it: it was no fault of the pair's."""
+        return self._transient.get(id_, True)
+
+
+def compact(path: Path, is_old: Callable[[str], bool], before: int) -> None:
+    """Keep the last line of each id, but none in front of the offset `before` whose id is old.
+
+    Without a line left, no file is left. Whole or not at all. Raises OSError.
+    """
+    last = _last_of_the_repeated(path)
+
+    def kept() -> Iterator[bytes]:
+        offset = 0
+        with path.open("rb") as lines:
+            for line, id_ in zip(lines, read_ids(path), strict=True):
+                is_last = last.get(id_, offset) == offset
+                if is_last and (offset >= before or not is_old(id_)):
+                    yield line
+                offset += len(line)
+
+    if any(True for _ in kept()):
+        disk.replace(path, kept())
+    else:
+        disk.remove(path)
+
+
+def _read(path: Path) -> Iterator[tuple[str, bool]]:
+    if path.exists():
+        with path.open("rb") as lines:
+            for line in lines:
+                row = orjson.loads(line)
+                yield row["id"], row.get("transient", True)
+
+
+def _last_of_the_repeated(path: Path) -> dict[str, int]:
+    """The offset of the last line of each id that has several."""
+    once, last = IdSet(), {}
+    offset = 0
+    with path.open("rb") as lines:
+        for line, id_ in zip(lines, read_ids(path), strict=True):
+            if not once.add(id_):
+                last[id_] = offset
+            offset += len(line)
+    return last

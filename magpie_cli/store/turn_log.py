@@ -1,0 +1,161 @@
+"""The utterances of dialogues that are not finished: a crash costs the request in flight, no more.
+
+Each line is a CRC-32 in hex, a space and `{"id","of","position","text","usage"}`. `of` is what the
+words belong to, as a number: an own id may come back with other personas.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from magpie_cli.ids import IdSet
+from magpie_cli.records import NO_TOKENS, PersonaPair, Usage
+from magpie_cli.store import disk
+from magpie_cli.store.append_file import AppendFile
+
+MOST_DEAD_BYTES = 32 * 1024 * 1024  # of finished dialogues, before the log is written anew
+
+
+@dataclass(slots=True)
+class Begun:
+    """What there is of a dialogue: its utterances in their order, and what they took together.
+
+    Of the `wanted` ones, the last is not kept: it makes a row. `is_kept` is false once an utterance
+    could not be added: no later one may be, then.
+    """
+
+    of: int
+    wanted: int = 0
+    is_kept: bool = True
+    utterances: list[str] = field(default_factory=list)
+    usage: Usage = NO_TOKENS
+    lines: list[bytes] = field(default_factory=list)
+
+
+class TurnLog:
+    """Made where the first utterance is; gone when every dialogue is finished.
+
+    A full disk costs utterances that could have been kept, and no row: then nothing is added.
+    """
+
+    def __init__(self, path: Path, done: IdSet) -> None:
+        self._path = path
+        self._begun: dict[str, Begun] = {}
+        self._live = 0
+        self.file: AppendFile | None = None
+        for line in _lines(path):
+            self._read(line, done)
+        if path.exists() and path.stat().st_size != self._live:
+            self._write_anew()
+
+    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
+        """The dialogue `id_` goes on, or begins; what an earlier run has of the very same."""
+        of = _number(pair, num_turns)
+        found = self._begun.get(id_)
+        if found is None or found.of != of:
+            self.end(id_)
+            found = self._begun[id_] = Begun(of)
+        found.wanted = 2 * num_turns
+        return found
+
+    def add(self, id_: str, text: str, usage: Usage) -> None:
+        """One more utterance of a dialogue that was begun. Raises OSError where the disk fails."""
+        begun = self._begun[id_]
+        position = len(begun.utterances)
+        if not begun.is_kept or position + 1 == begun.wanted:
+            return
+        row = {
+            "id": id_,
+            "of": begun.of,
+            "position": position,
+            "text": text,
+            "usage": usage,
+        }
+        body = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        line = b"%08x %s" % (zlib.crc32(body), body)
+        try:
+            self._file().append(line)
+        except OSError as error:
+            if error.errno not in disk.FULL:
+                raise
+            begun.is_kept = False
+            return
+        _keep(begun, line, text, usage)
+        self._live += len(line)
+
+    def end(self, id_: str) -> None:
+        """The dialogue has its outcome."""
+        begun = self._begun.pop(id_, None)
+        if begun:
+            self._live -= sum(map(len, begun.lines))
+            if self.file and self.file.size - self._live > MOST_DEAD_BYTES:
+                self._write_anew()
+
+    def forget(self) -> None:
+        """Nothing of it belongs to this run."""
+        self._begun.clear()
+        self._live = 0
+        self.remove()
+
+    def remove(self) -> None:
+        """Nothing is left that anybody could go on with."""
+        self.close()
+        disk.remove(self._path)
+
+    def close(self) -> None:
+        """Sync, unless it is gone."""
+        if self.file:
+            self.file.close()
+            self.file = None
+
+    def _file(self) -> AppendFile:
+        if self.file is None:
+            self.file = AppendFile(self._path)
+        return self.file
+
+    def _read(self, line: bytes, done: IdSet) -> None:
+        """One line of an earlier run; what is torn, or out of its order, is as if it were not."""
+        crc, _, body = line.partition(b" ")
+        if crc != b"%08x" % zlib.crc32(body):
+            return
+        row = orjson.loads(body)
+        if row["id"] in done:
+            return
+        begun = self._begun.setdefault(row["id"], Begun(row["of"]))
+        if row["position"] == 0 and begun.utterances:  # begun once more
+            self.end(row["id"])
+            begun = self._begun[row["id"]] = Begun(row["of"])
+        if row["of"] == begun.of and row["position"] == len(begun.utterances):
+            _keep(begun, line, row["text"], Usage(**row["usage"]))
+            self._live += len(line)
+
+    def _write_anew(self) -> None:
+        """Without the utterances of finished dialogues; later, where the disk is full."""
+        live = (line for begun in self._begun.values() for line in begun.lines)
+        try:
+            disk.replace(self._path, live)
+        except OSError as error:
+            if error.errno not in disk.FULL:
+                raise
+        else:
+            self.close()
+
+
+def _keep(begun: Begun, line: bytes, text: str, usage: Usage) -> None:
+    begun.lines.append(line)
+    begun.utterances.append(text)
+    begun.usage += usage
+
+
+def _number(pair: PersonaPair, num_turns: int) -> int:
+    text = f"{num_turns}\0{pair.instructor_persona}\0{pair.responding_persona}"
+    return zlib.crc32(text.encode())
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as lines:
+            yield from lines
