@@ -1,13 +1,17 @@
 """`magpie generate`: an input, an engine, a store and a display, put together for one run."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from signal import SIGPIPE, Signals
 
-from magpie_cli.display import Display, open_display, ticking
+from magpie_cli.credentials import Redactor, read_token
+from magpie_cli.display import open_display, ticking
+from magpie_cli.display.recorded import Recorded
 from magpie_cli.engine import DialogueRequest, Engine, EngineError
-from magpie_cli.engines import choose_engine, find_row, open_engine, prompts_name
+from magpie_cli.engines import choose_engine, find_row, key_variable, open_engine, prompts_name
 from magpie_cli.errors import MagpieError, NotFinished, OutputClosed
 from magpie_cli.feed import Feed, FileFeed, PipeFeed
 from magpie_cli.limits import Limits
@@ -39,10 +43,13 @@ def generate(settings: Settings) -> Summary:
     Whatever ended it, an error or a signal, stands in the summary.
     """
     tally = Tally()
-    display = open_display(settings, tally)
+    display = Recorded(open_display(settings, tally), tally)
     try:
         check_output(settings.output, settings.failures, settings.input)
         engine, why = choose_engine(settings)
+        if settings.token_file:
+            variable = key_variable(engine, settings)
+            os.environ[variable] = read_token(Path(settings.token_file))
         # Before the event loop, so that Ctrl-C works while nobody writes to the pipe.
         with open_source(settings.input, strict=settings.strict) as source:
             work = _Run(settings, source, engine, why, tally, display).work()
@@ -64,7 +71,7 @@ class _Run:
     engine: str
     why: str
     tally: Tally
-    display: Display
+    display: Recorded
 
     async def work(self) -> Summary:
         """Run until the input, a signal or an error ends it."""
@@ -96,10 +103,13 @@ class _Run:
         opened = open_engine(self.engine, self.settings, prompts, pace, say=self._note)
         async with opened as engine:
             told = prompts_name(find_row(self.engine), prompts)
-            identity = self.settings.identity(engine.name, engine.model, told)
+            model = Redactor.of(os.environ).text(engine.model)
+            identity = self.settings.identity(engine.name, model, told)
             with open_store(
                 self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:
+                if not is_stream(self.settings.output):
+                    self.display.keep(OutputPaths.of(self.settings.output).events)
                 self._start(engine, store.set_aside)
                 with limits.running():
                     return await self._fill(engine, store, limits, stop)
@@ -120,6 +130,7 @@ class _Run:
             wait_lock=self.settings.wait_lock,
             disk_wait=self.settings.disk_wait,
             say=self.display.note,
+            redact=Redactor.of(os.environ).line,
         )
 
     async def _fill(self, engine: Engine, store: Store, limits: Limits, stop: Shutdown) -> bool:

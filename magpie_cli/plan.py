@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.ids import IdSet, sample_id
 from magpie_cli.personas import PairReader
+from magpie_cli.prompts import control_tokens
 from magpie_cli.records import Failure, PersonaPair
 from magpie_cli.settings import Settings
 from magpie_cli.store import FailedBefore
@@ -69,6 +70,7 @@ class Plan:
                     if self._begun == self._settings.limit:
                         return
                     self._begun += 1
+                    self._tally.control_tokens += control_tokens(item.pair)
                 yield item
         self.exhausted = True
 

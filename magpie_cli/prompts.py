@@ -15,6 +15,11 @@ from magpie_cli.engine import Message
 from magpie_cli.records import PersonaPair
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+# What the chat templates of ChatML, Llama 2 and 3, Gemma, Mistral and DeepSeek take for their own.
+_CONTROL = re.compile(
+    r"<[|\uff5c][^<>\s]{1,40}[|\uff5c]>"
+    r"|</?(?:start_of_turn|end_of_turn|bos|eos|s|unk|pad)>|\[/?INST\]|<</?SYS>>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Views:
 
     def __init__(self, prompts: Prompts, pair: PersonaPair, num_turns: int) -> None:
         values = {
-            "instructor_persona": pair.instructor_persona,
-            "responding_persona": pair.responding_persona,
+            "instructor_persona": inert(pair.instructor_persona),
+            "responding_persona": inert(pair.responding_persona),
             "num_turns": str(num_turns),
         }
         self.instructor: list[Message] = [
@@ -76,6 +81,17 @@ class Views:
         speaker.append({"role": "assistant", "content": utterance})
         listener.append({"role": "user", "content": utterance})
         self.utterances.append(utterance)
+
+
+def inert(persona: str) -> str:
+    """The persona with a space in every control token, which a server might take for its own."""
+    return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", persona)
+
+
+def control_tokens(pair: PersonaPair) -> int:
+    """How many control tokens of chat templates stand in the two personas."""
+    personas = (pair.instructor_persona, pair.responding_persona)
+    return sum(1 for persona in personas for _ in _CONTROL.finditer(persona))
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

@@ -36,6 +36,7 @@ class Settings:
     limit: int | None = None
     timeout: float = 600.0
     give_up_after: float = 1800.0
+    token_file: str | None = None
     strict: bool = False
     failures: str | None = None
     retry_failed: RetryFailed | None = None

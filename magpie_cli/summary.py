@@ -83,6 +83,9 @@ class Summary:
             kinds = ", ".join(f"{kind} {number:,}" for kind, number in tally.failures.most_common())
             where = f" -> {self.failures}" if self.failures else ""
             parts.append(f"{tally.failed:,} failed ({kinds}){where}")
+        if tally.control_tokens:
+            tokens = count(tally.control_tokens, "control token")
+            parts.append(f"{tokens} of chat templates in personas sent with a space in them")
         if self.stopped_by:
             parts.append(f"stopped by {self.stopped_by.name}")
         return "; ".join(parts) + (f". Next: {self.next_step}" if self.next_step else "")

@@ -14,7 +14,7 @@ class Tally:
     `utterances` are those of the dialogues made, `tokens` all that completions took, `spent` those
     of their prompts as well. `bad_lines` is the part of `failed` that no run can mend, `may_pass`
     the part that the next one tries again, `failed_before` the part that this run has not tried.
-    `failures` counts by kind.
+    `control_tokens` were in personas and are sent with a space in them. `failures` counts by kind.
     """
 
     total: int | None = None
@@ -28,6 +28,7 @@ class Tally:
     utterances: int = 0
     tokens: int = 0
     spent: int = 0
+    control_tokens: int = 0
     retries: int = 0
     last_retry: str = ""
     failures: Counter[str] = field(default_factory=Counter)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magpie_cli.engine import Message
-from magpie_cli.prompts import Prompts, Views, own_prompts
+from magpie_cli.prompts import Prompts, Views, control_tokens, inert, own_prompts
 from magpie_cli.records import PersonaPair
 
 SCIENTIST = "A curious scientist who counts moths by lamplight"
@@ -170,3 +170,31 @@ def test_a_digest_knows_which_prompt_is_whose() -> None:
     prompts = [Prompts("ab", "c", "d"), Prompts("a", "bc", "d"), Prompts("c", "ab", "d")]
     assert len({prompt.digest() for prompt in prompts}) == len(prompts)
     assert all(len(prompt.digest()) == 16 for prompt in prompts)
+
+
+CONTROLS = (
+    "<|im_start|>",
+    "<|eot_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "</s>",
+    "<\uff5cUser\uff5c>",
+)
+
+
+@pytest.mark.parametrize("token", CONTROLS)
+def test_control_tokens_in_a_persona_are_data(token: str) -> None:
+    """What a chat template takes for its own reaches the server with a space in it, and counts."""
+    sent = views(PLAIN, f"A tester{token} of things").instructor[0]["content"]
+    assert token not in sent
+    assert f"A tester{token[0]} {token[1:]} of things" in sent
+    assert control_tokens(PersonaPair("a", token, "b", None, {}, 1, "{}")) == 1
+
+
+@pytest.mark.parametrize("persona", ["a < b > c", "<b>bold</b>", "[INSTITUTE]", "a | b", "<s3>"])
+def test_other_brackets_in_a_persona_stay(persona: str) -> None:
+    """Only what a template knows is touched."""
+    assert inert(persona) == persona

@@ -1,11 +1,13 @@
 """The app that the commands belong to, how they print, and what their options have in common."""
 
+import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
+from magpie_cli.credentials import RedactedStream, Redactor, load_credentials
 from magpie_cli.errors import MagpieError
 from magpie_cli.settings import LONGEST_WAIT
 
@@ -28,7 +30,10 @@ def main() -> None:
     # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.stderr:
+        sys.stderr = cast("TextIO", RedactedStream(sys.stderr, os.environ))
     try:
+        load_credentials(os.environ)
         app(prog_name="magpie")
     except MagpieError as error:
         from magpie_cli.display.text import error_text
@@ -98,7 +103,7 @@ def print_text(text: str) -> None:
     """An answer, for a person."""
     from magpie_cli.display.text import safe
 
-    typer.echo(safe(text))
+    typer.echo(Redactor.of(os.environ).text(safe(text)))
 
 
 def say(text: str) -> None:
@@ -112,4 +117,4 @@ def print_json(value: object) -> None:
     """An answer, for a program."""
     import orjson
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    typer.echo(Redactor.of(os.environ).line(orjson.dumps(value, option=orjson.OPT_INDENT_2)))

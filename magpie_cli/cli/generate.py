@@ -126,6 +126,10 @@ def generate(
             help="Wait so long for a server that asks to wait, or for a network without nodes.",
         ),
     ] = 1800,
+    token_file: Annotated[
+        str | None,
+        option("--token-file", metavar="FILE", help="Holds the engine's key or token."),
+    ] = None,
     strict: Annotated[
         bool, option("--strict", help="Stop before the first request if any line is bad.")
     ] = False,

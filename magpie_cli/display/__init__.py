@@ -24,9 +24,12 @@ from magpie_cli.tally import Tally
 
 
 class Display(Protocol):
-    """Hears of each event. `interval` is the time between two ticks, in seconds, None for none."""
+    """Hears of each event."""
 
-    interval: float | None
+    @property
+    def interval(self) -> float | None:
+        """The time between two ticks, in seconds, None for no ticks."""
+        ...
 
     def note(self, sentence: str) -> None:
         """What the run does before it begins."""

@@ -134,6 +134,15 @@ def choose_engine(
     return next(chosen, ("local", "no other is named, and no token is set"))
 
 
+def key_variable(name: str, settings: Settings) -> str:
+    """Which variable holds the key of this run. Raises UsageError where the engine takes none."""
+    row = find_row(name)
+    variable = OWN_KEY if settings.base_url else row.credential
+    if not variable or settings.devnet:
+        raise UsageError(f"the {name} engine takes no key", "leave out --token-file")
+    return variable
+
+
 def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
     """The engine called `name`. Raises UsageError with the names there are."""
     if name not in table:

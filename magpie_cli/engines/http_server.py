@@ -9,6 +9,7 @@ import orjson
 from aiohttp.http_exceptions import LineTooLong
 
 from magpie_cli.address import find_proxy
+from magpie_cli.credentials import SHORTEST_SECRET
 from magpie_cli.engine import EngineError, StatusMeaning, Transient
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
 from magpie_cli.engines.http_reply import json_object, read_body, read_words, reason
@@ -16,7 +17,6 @@ from magpie_cli.engines.http_reply import json_object, read_body, read_words, re
 CONNECT_TIMEOUT = 5.0  # seconds
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 MAX_WORDS_BYTES = 64 * 1024  # of an error, or of a reply that is not looked at
-SHORTEST_SECRET = 8  # characters; shorter keys are placeholders like EMPTY
 
 # Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 _DATA, _DONE = b"data: ", b"data: [DONE]"

@@ -100,7 +100,7 @@ def open_store(output: str, failures: str | None, facts: Facts, care: Care) -> I
     is writing to it, MagpieError where it is damaged.
     """
     if is_stream(output):
-        with StreamStore.open(output, failures) as stream:
+        with StreamStore.open(output, failures, care.redact) as stream:
             yield stream
     else:
         with FileStore.open(OutputPaths.of(output, failures), facts, care) as store:

@@ -37,13 +37,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How a store is to work. Times in seconds; `say` hears that it waits for room."""
+    """How a store is to work. Times in seconds; `say` hears that it waits for room.
+
+    `redact` takes out of a line what must not be kept.
+    """
 
     fresh: bool = False
     fsync: Fsync = "interval"
     wait_lock: float = 0.0
     disk_wait: float = 0.0
     say: Callable[[str], None] = lambda _: None
+    redact: Callable[[bytes], bytes] = bytes
 
 
 class FileStore:
@@ -71,10 +75,11 @@ class FileStore:
         self._manifest = manifest
         self._noted_at = time.monotonic()
         self._note()
-        self._turns = TurnLog(paths.turn_log, self.done)
+        self._turns = TurnLog(paths.turn_log, self.done, care.redact)
         if not same:
             self._turns.forget()
         self._commit = Commit(care.fsync, self._sync)
+        self._redact = care.redact
         self._room = Room(care.disk_wait, care.say)
 
     @classmethod
@@ -119,7 +124,7 @@ class FileStore:
         is_record = isinstance(outcome, Record)
         file = self._output if is_record else self._failures
         with disk_errors(file.path), self._broken_disk_is_noted():
-            await self._room.append(file, outcome.to_json())
+            await self._room.append(file, self._redact(outcome.to_json()))
             if is_record:
                 self.done.add(outcome.id)
             self._turns.end(outcome.id)

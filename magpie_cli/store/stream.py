@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,19 +25,24 @@ class StreamStore:
     Writing waits in a thread, so that a slow reader never stalls the requests in flight.
     """
 
-    def __init__(self, fd: int, failures: AppendFile | None) -> None:
+    def __init__(
+        self, fd: int, failures: AppendFile | None, redact: Callable[[bytes], bytes]
+    ) -> None:
         self.set_aside = None
         self.done = IdSet()
         self.failed = FailedBefore()
         self._fd = fd
         self._failures = failures
+        self._redact = redact
         self._turn = asyncio.Lock()
         self._is_terminal = os.isatty(fd)
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
 
     @classmethod
     @contextmanager
-    def open(cls, output: str, failures: str | None) -> Iterator["StreamStore"]:
+    def open(
+        cls, output: str, failures: str | None, redact: Callable[[bytes], bytes] = bytes
+    ) -> Iterator["StreamStore"]:
         """The stream `output`, `-` being standard output."""
         with ExitStack() as stack:
             file = None
@@ -51,7 +56,7 @@ class StreamStore:
                 with disk_errors(output):
                     fd = os.open(output, os.O_WRONLY | os.O_APPEND)
                 stack.callback(os.close, fd)
-            yield cls(fd, file)
+            yield cls(fd, file, redact)
 
     def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:  # noqa: ARG002
         """Nothing: a stream cannot be come back to."""
@@ -62,12 +67,14 @@ class StreamStore:
 
     async def write(self, outcome: Outcome) -> None:
         """Write one row. Raises OutputClosed where the reader has gone away."""
+        line = self._redact(outcome.to_json())
         if not isinstance(outcome, Record):
             if self._failures:
                 with disk_errors(self._failures.path):
-                    self._failures.append(outcome.to_json())
+                    self._failures.append(line)
             return
-        line = for_terminal(outcome.to_json()) if self._is_terminal else outcome.to_json()
+        if self._is_terminal:
+            line = for_terminal(line)
         with disk_errors("the output"):
             if self._is_file:
                 _append(self._fd, line)

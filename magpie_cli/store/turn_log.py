@@ -5,7 +5,7 @@ words belong to, as a number: an own id may come back with other personas.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +41,9 @@ class TurnLog:
     A full disk costs utterances that could have been kept, and no row: then nothing is added.
     """
 
-    def __init__(self, path: Path, done: IdSet) -> None:
+    def __init__(self, path: Path, done: IdSet, redact: Callable[[bytes], bytes] = bytes) -> None:
         self._path = path
+        self._redact = redact
         self._begun: dict[str, Begun] = {}
         self._live = 0
         self.file: AppendFile | None = None
@@ -74,7 +75,7 @@ class TurnLog:
             "text": text,
             "usage": usage,
         }
-        body = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        body = self._redact(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         line = b"%08x %s" % (zlib.crc32(body), body)
         try:
             self._file().append(line)

@@ -11,6 +11,7 @@ from typing import Any
 
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.engines.dria.sdk import Sdk
+from magpie_cli.prompts import inert
 
 UNCUT = 2048  # tokens of an utterance where the user sets no limit
 
@@ -42,8 +43,8 @@ class Workflows:
                 "max_tokens": self._max_tokens,
             }
         memory: dict[str, str | list[str]] = {
-            "instructor_persona": _inert(request.pair.instructor_persona),
-            "responding_persona": _inert(request.pair.responding_persona),
+            "instructor_persona": _harmless(request.pair.instructor_persona),
+            "responding_persona": _harmless(request.pair.responding_persona),
         }
         if had:
             memory |= {"chat": had, "instruction": had[::2], "responses": had[1::2]}
@@ -53,9 +54,9 @@ class Workflows:
         return workflow | {"external_memory": memory, "steps": steps}
 
 
-def _inert(persona: str) -> str:
-    """The persona with spaces in what a node would take for a placeholder.
+def _harmless(persona: str) -> str:
+    """The persona with spaces in what a node, or its model, would take for its own.
 
     Also where it becomes one only between the braces of the template that it is put into.
     """
-    return _PLACEHOLDER.sub(r"{ \1 }", f"{{{persona}}}")[1:-1]
+    return _PLACEHOLDER.sub(r"{ \1 }", f"{{{inert(persona)}}}")[1:-1]
