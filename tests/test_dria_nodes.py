@@ -12,6 +12,7 @@ from magpie_cli.devnet.workflow import WorkflowFailed
 from magpie_cli.engine import PairRefused
 from magpie_cli.records import Dialogue
 from tests.dria_engine import Says, connected, kinds
+from tests.processes import PATIENCE
 
 
 def all_say(nodes: Iterable[Node], error: str) -> None:
@@ -47,6 +48,15 @@ async def test_a_node_that_failed_twice_gets_one_task_at_a_time() -> None:
         assert not waiting.done()
         on.nodes.give_back(node, worked=True)
         assert await waiting is await on.nodes.take(MODEL, ()) is node
+
+
+async def test_a_bad_node_at_work_holds_up_no_other() -> None:
+    """While one that failed twice has its one task, the others still take as many as they may."""
+    async with connected(DevnetOptions(port=0, nodes=2)) as on:
+        bad, good = on.nodes._nodes.values()
+        bad.failures, bad.in_flight = 2, 1
+        taken = [await asyncio.wait_for(on.nodes.take(MODEL, ()), PATIENCE) for _ in range(3)]
+        assert taken == [good] * 3
 
 
 async def test_one_node_refuses_no_pair() -> None:
