@@ -163,6 +163,27 @@ async def hangs(_: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+class Flood:
+    """Send for ever, with this status; how many bytes went out until nobody read on."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.sent = 0
+        self.is_over = False
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """The fault."""
+        response = web.StreamResponse(status=self.status)
+        await response.prepare(request)
+        piece = b" " * 64 * 1024
+        try:
+            while True:
+                await response.write(piece)
+                self.sent += len(piece)
+        finally:
+            self.is_over = True
+
+
 def slow(seconds: float) -> Fault:
     """Answer well, but late."""
 

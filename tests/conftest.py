@@ -25,7 +25,8 @@ needs_sdk = pytest.mark.skipif(NO_SDK, reason="the Dria SDK is not installed")
 collect_ignore = (
     [
         *("test_devnet.py", "test_devnet_command.py"),
-        *("test_dria_answers.py", "test_dria_faults.py", "test_dria_runs.py", "test_dria_sdk.py"),
+        *("test_dria_answers.py", "test_dria_faults.py", "test_dria_heartbeats.py"),
+        *("test_dria_nodes.py", "test_dria_outages.py", "test_dria_runs.py", "test_dria_sdk.py"),
     ]
     if NO_SDK
     else []

@@ -7,6 +7,7 @@ from typing import Any
 
 import coincurve
 import ecies
+import orjson
 import pytest
 
 from magpie_cli.engine import EngineError, PairRefused, Transient
@@ -38,7 +39,7 @@ def node(sdk: Sdk) -> str:
 
 def raw(content: object, signer: Any = NODE, **instead: Any) -> str:
     """An answer as the RPC gives it."""
-    message = base64.b64encode(json.dumps(content).encode())
+    message = base64.b64encode(orjson.dumps(content))
     signature = signer.sign_recoverable(message)
     parts = {
         "message": message.decode(),
@@ -46,6 +47,11 @@ def raw(content: object, signer: Any = NODE, **instead: Any) -> str:
         "recovery_id": signature[64],
     }
     return json.dumps(parts | instead)
+
+
+def nested(depth: int) -> orjson.Fragment:
+    """A list in a list in a list."""
+    return orjson.Fragment("[" * depth + "]" * depth)
 
 
 def sealed(content: object, signer: Any = NODE) -> Sealed:
@@ -143,6 +149,9 @@ def test_errors_of_the_node_say_what_they_mean(sdk: Sdk, keys: TaskKeys, node: s
         ("Workflow execution failed: no memory", Transient),
         ({"code": 7}, Transient),
         ("x" * 10_000, Transient),
+        (None, Transient),
+        (nested(100), Transient),
+        (nested(1000), Transient),
     ]
     for error, kind in cases:
         failed = opened(sdk, sealed({"taskId": "a--b", "error": error}), keys, node)
@@ -160,6 +169,7 @@ NO_ANSWERS: dict[str, Callable[[], str]] = {
     "a list inside": lambda: raw(["a--b"]),
     "no task id": lambda: raw({"model": "m"}),
     "no -- in the id": lambda: raw({"taskId": "ab"}),
+    "nested too deep": lambda: raw({"taskId": "a--b", "error": nested(2000)}),
     "two -- in the id": lambda: raw({"taskId": "a--b--c"}),
     "no hex": lambda: raw({"taskId": "a--b"}, signature="xyz"),
     "no recovery id": lambda: raw({"taskId": "a--b"}, recovery_id="1"),
@@ -171,3 +181,24 @@ NO_ANSWERS: dict[str, Callable[[], str]] = {
 def test_what_is_no_answer_at_all_is_passed_over(case: str) -> None:
     """Nothing that the RPC may hand over stops the engine."""
     assert read_answer(NO_ANSWERS[case]()) is None
+
+
+CANARY = "sk-dria-canary"
+
+
+def hidden(text: str) -> str:
+    """Without the token."""
+    return text.replace(CANARY, "***")
+
+
+@pytest.mark.parametrize("token", [CANARY, CANARY.replace("s", r"\u0073")])
+def test_nobody_is_quoted_with_the_token(sdk: Sdk, keys: TaskKeys, node: str, token: str) -> None:
+    """In an utterance, a model's name or an error it is ***, with or without escapes of JSON."""
+    text = json.dumps([*WORDS[:3], "a TOKEN b"]).replace("TOKEN", token)
+    wrote = sealed(written(keys, text, model=f"m-{CANARY}"))
+    answer = open_answer(sdk, wrote, keys.private, node, len(WORDS), hide=hidden)
+    assert answer == Answer((*WORDS[:3], "a *** b"), "m-***")
+    said = sealed({"taskId": "a--b", "error": "x" * 290 + CANARY})
+    failed = open_answer(sdk, said, keys.private, node, len(WORDS), hide=hidden)
+    assert isinstance(failed, Transient)
+    assert failed.message.endswith("x***")

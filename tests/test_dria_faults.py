@@ -3,54 +3,15 @@
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Sequence
 
 import pytest
 
 from magpie_cli.devnet import MODEL, DevnetOptions
-from magpie_cli.engine import (
-    Completion,
-    EngineError,
-    EngineRefused,
-    Message,
-    PairRefused,
-    Sampling,
-    Transient,
-)
+from magpie_cli.engine import EngineError, EngineRefused, PairRefused, Transient
 from magpie_cli.errors import NotFinished
-from magpie_cli.records import Dialogue, Usage
-from tests.dria_engine import TOKEN, Connected, connected, request
+from magpie_cli.records import Dialogue
+from tests.dria_engine import TOKEN, Connected, Says, connected, kinds, request, until
 from tests.processes import PATIENCE
-
-
-class Says:
-    """A writer that says the same, or says nothing for a time."""
-
-    name = model = "says"
-
-    def __init__(self, text: str = "words", seconds: float = 0.0) -> None:
-        self.text = text
-        self.seconds = seconds
-        self.asked: list[tuple[Sequence[Message], Sampling]] = []
-
-    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The words, late."""
-        self.asked.append((messages, sampling))
-        await asyncio.sleep(self.seconds)
-        return Completion(self.text, "stop", Usage())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Return once it is true; the test fails where that takes too long."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - what it looks at tells nobody
-            await asyncio.sleep(0.01)
-
-
-def kinds(errors: Sequence[EngineError]) -> set[str]:
-    """What went wrong, each once."""
-    return {error.kind for error in errors}
-
 
 FAULTS = {
     "errors": DevnetOptions(port=0, nodes=20, error_rate=0.3),
@@ -148,20 +109,6 @@ async def test_it_says_what_the_network_serves_instead() -> None:
     assert "--give-up-after" in str(failed.hint)
 
 
-async def test_an_rpc_that_goes_down_uses_up_no_attempt() -> None:
-    """However long the RPC answers 500 to everything, the pairs wait, and then are made."""
-    options = DevnetOptions(port=0, rpc_error_rate=0.0)
-    async with connected(options, patience=1e6) as on:
-        object.__setattr__(options, "rpc_error_rate", 1.0)
-        working = asyncio.create_task(on.make(8))
-        await until(lambda: len(on.retries) >= 100)
-        object.__setattr__(options, "rpc_error_rate", 0.0)
-        outcomes = await working
-    assert all(isinstance(each, Dialogue) for each in outcomes)
-    assert "rpc_down" in kinds(on.retries)
-    assert sum(error.kind == "http_500" for error in on.retries) < 3
-
-
 async def test_a_token_that_expires_refuses_the_run_and_fails_no_pair() -> None:
     """A 401 while pairs are in flight ends them all at once, as EngineRefused."""
     options = DevnetOptions(port=0, latency=60)
@@ -205,13 +152,24 @@ async def test_an_empty_utterance_is_a_failure_in_the_end(text: str) -> None:
     assert (failed.kind, failed.attempts) == ("empty_reply", 6)
 
 
-async def test_a_persona_that_looks_like_a_placeholder_stays_a_persona() -> None:
+@pytest.mark.parametrize(
+    ("persona", "words"),
+    [
+        ("A tester of {chat} and {persona}", "A tester of { chat } and {persona}"),
+        ("chat", "{ chat }"),
+        ("x {chat", "x { chat }"),
+        ("chat} y", "{ chat } y"),
+    ],
+)
+async def test_a_persona_that_looks_like_a_placeholder_stays_a_persona(
+    persona: str, words: str
+) -> None:
     """Nodes fill `{chat}` wherever they find it: in a persona it reaches the model with spaces."""
     writer = Says("SECRET")
     async with connected(writer=writer) as on:
-        await on.engine.dialogue(request(num_turns=1, persona="A tester of {chat} and {persona}"))
+        await on.engine.dialogue(request(num_turns=1, persona=persona))
     asked = [messages[0]["content"] for messages, _ in writer.asked]
-    assert all("A tester of { chat } and {persona}" in prompt for prompt in asked)
+    assert all(words in prompt for prompt in asked)
     assert asked[1].count("SECRET") == 1
 
 
@@ -246,65 +204,33 @@ async def test_nothing_is_kept_of_what_is_done() -> None:
         assert {node.in_flight for node in on.nodes._nodes.values()} == {0}
 
 
-async def test_a_network_of_another_protocol_refuses_the_run() -> None:
-    """An RPC that calls three tasks none, and has taken none, stops the run, with a way out."""
-    no_task = "bm8gdGFzaw=="
-    async with connected() as on:
-        for _ in range(2):
-            with pytest.raises(PairRefused):
-                await on.rpc.publish(no_task)
-        with pytest.raises(
-            EngineRefused, match=r"takes no tasks of the Dria SDK 0\.0\.124"
-        ) as last:
-            await on.rpc.publish(no_task)
-        assert "--engine dria-inference" in str(last.value.hint)
-        assert isinstance(await on.engine.dialogue(request()), Dialogue)
-        with pytest.raises(PairRefused):  # now it is the pair's own fault
-            await on.rpc.publish(no_task)
+@pytest.mark.parametrize("way", ["a node is free", "the run is stopped"])
+async def test_a_late_answer_ends_the_wait_for_a_node(way: str) -> None:
+    """An answer that comes while its dialogue waits for its next turn is taken; no task is sent."""
+    writer = Says(seconds=0.2)
+    async with connected(DevnetOptions(port=0, nodes=1), writer, timeout=0.3) as on:
+        working = asyncio.create_task(on.engine.dialogue(request(num_turns=1)))
+        await until(lambda: on.devnet.counts.tasks)
+        taken = [await on.nodes.take(MODEL, ()) for _ in range(2)]
+        next_one = asyncio.create_task(on.nodes.take(MODEL, ()))
+        await until(lambda: on.tasks._asked["pair-0"].answer)
+        assert kinds(on.retries) == {"timeout"}
+        assert next_one.done()
+        assert not working.done()
+        if way == "a node is free":
+            on.nodes.give_back(taken[0], worked=None)
+        else:
+            on.pace.stop()
+        assert isinstance(await asyncio.wait_for(working, PATIENCE), Dialogue)
+        assert on.devnet.counts.tasks == 1
 
 
-@pytest.mark.parametrize("call", ["send", "ask"])
-async def test_one_call_that_is_out_fails_no_pair(call: str) -> None:
-    """Where tasks cannot be sent, or answers cannot be had, while the rest works, pairs wait."""
-    async with connected(timeout=0.5) as on:
-        server = on.rpc._server
-        good = getattr(server, call)
-
-        async def bad(*arguments: object) -> object:
-            if "get_alive_peers" in str(arguments):
-                return await good(*arguments)
-            raise Transient("http_500", "out")
-
-        setattr(server, call, bad)
-        working = asyncio.create_task(on.make(6))
-        await until(lambda: sum(error.kind == "rpc_down" for error in on.retries) > 20)
-        setattr(server, call, good)
-        outcomes = await working
-    assert all(isinstance(each, Dialogue) for each in outcomes)
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [{"peer_id": 5}, {"peer_id": None}, {"message": "oops"}, {"recovery_id": 7}, {"signature": ""}],
-)
-async def test_odd_heartbeats_are_passed_over(beside: dict[str, object]) -> None:
-    """What one node says of itself, however odd, takes nothing from the others."""
-    async with connected() as on:
-        heartbeats = await on.rpc.heartbeats()
-        odd = json.dumps(json.loads(heartbeats[0]) | beside)
-        on.nodes.refresh([odd, "oops", "{}", *heartbeats[1:]])
-        assert on.nodes.served() == {MODEL: len(heartbeats) - 1}
-        assert isinstance(await on.engine.dialogue(request()), Dialogue)
-
-
-async def test_models_that_are_no_names_are_passed_over() -> None:
-    """A node that lists numbers among its models serves the others."""
-    async with connected(DevnetOptions(port=0, nodes=1)) as on:
-        (node,) = on.devnet._nodes.values()
-        heartbeat = node._signed(
-            {"models": [5, MODEL, "a\nb"], "pending_tasks": [0, 0]}, peer_id=node.peer_id
-        )
-        on.nodes.refresh([heartbeat])
-        assert on.nodes.served() == {"a\nb": 1, MODEL: 1}
-        lack = on.nodes.lack("qwq").message
-    assert lack == f"no node serves qwq; the network serves a b (1), {MODEL} (1)"
+async def test_a_run_that_is_stopped_finishes_what_is_at_a_node() -> None:
+    """The three tasks that a node has are made, and what waits for a turn there ends at once."""
+    async with connected(DevnetOptions(port=0, nodes=1), Says(seconds=0.05)) as on:
+        working = [asyncio.create_task(on.engine.dialogue(request(n, 1))) for n in range(8)]
+        await until(lambda: on.devnet.counts.tasks)
+        on.pace.stop()
+        outcomes = await asyncio.gather(*working, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [Dialogue] * 3 + [NotFinished] * 5
+        assert on.devnet.counts.tasks == 3

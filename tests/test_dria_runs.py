@@ -12,9 +12,11 @@ import pytest
 from magpie_cli.devnet import MODEL, DevnetOptions
 from tests.conftest import Magpie, clean_environment, rows_of
 from tests.devnets import RunningDevnet, running_devnet
+from tests.dria_engine import Says
 from tests.processes import (
     MAGPIE,
     PATIENCE,
+    command_started,
     end,
     killed_at,
     started,
@@ -225,6 +227,67 @@ def test_twice_ctrl_c_stops_at_once(
         wait_for_words(process, "once more stops at once")
         process.send_signal(SIGINT)
         assert process.wait(PATIENCE) == -SIGINT
+
+
+def test_one_ctrl_c_does_not_wait_for_what_waits(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 32 dialogues on a network of one node, those at the node are made, and the others not."""
+    monkeypatch.setattr("tests.processes.clean_environment", with_token)
+    pairs(40)
+    options = DevnetOptions(port=0, nodes=1, latency=0.3, accept=CANARY)
+    with running_devnet(options) as devnet:
+        command = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+        with started(tmp_path, *command, "-j", "32") as process:
+            wait_for_row(tmp_path / "out.jsonl")
+            process.send_signal(SIGINT)
+            code, said = end(process)
+        assert code == -SIGINT
+        assert "stopped by SIGINT" in said
+        assert "Traceback" not in said
+        assert len(rows_of(tmp_path / "out.jsonl")) == devnet.tasks < 10
+        object.__setattr__(options, "latency", 0.0)
+        devnet.add_nodes(15)
+        assert magpie(*command, DRIA_RPC_TOKEN=CANARY).returncode == 0
+        assert len({row["id"] for row in rows_of(tmp_path / "out.jsonl")}) == devnet.tasks == 40
+    assert not (tmp_path / "out.failures.jsonl").exists()
+
+
+def test_few_files_may_be_open(
+    tmp_path: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 128 file descriptors and 256 dialogues in flight, each becomes a row."""
+    monkeypatch.setattr("tests.processes.clean_environment", with_token)
+    pairs(400)
+    with running_devnet(DevnetOptions(port=0, nodes=128, latency=0.2)) as devnet:
+        command = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+        limited = ("bash", "-c", 'ulimit -n 128; exec "$@"', "bash", *MAGPIE)
+        with command_started(tmp_path, *limited, *command, "-j", "256") as process:
+            code, said = end(process)
+        assert code == 0, said
+    assert "retries" not in said
+    assert len(rows_of(tmp_path / "out.jsonl")) == 400
+
+
+def test_no_node_spreads_the_token(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that names its models after the token, and says it, makes rows with *** in its place."""
+    monkeypatch.setattr("tests.processes.clean_environment", with_token)
+    pairs(1)
+    options = DevnetOptions(port=0, models=f"{MODEL},{CANARY}")
+    with running_devnet(options, Says(f"say {CANARY}", model=CANARY)) as devnet:
+        command = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
+        lacking = (*command, "--model", "qwq", "--give-up-after", "0.3", "--fresh")
+        done = magpie(*lacking, DRIA_RPC_TOKEN=CANARY)
+        assert "the network serves *** (16)" in done.stderr
+        made = magpie(*command, "--model", MODEL, "--fresh", DRIA_RPC_TOKEN=CANARY)
+    assert made.returncode == 0
+    (row,) = rows_of(tmp_path / "out.jsonl")
+    assert row["model"] == "***"
+    assert row["dialogue"][0] == {"instructor": "say ***"}
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(CANARY in text for text in (*files, done.stderr, made.stderr))
 
 
 def test_no_token_is_kept_or_shown(

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import coincurve
+import ecies
 import pytest
 
 from tests.conftest import clean_environment
@@ -114,3 +116,26 @@ def test_the_workflow_is_the_sdks_own() -> None:
     assert not {"ollama", "large"} & set(sdk.models)
     assert sdk.address("sk-dria-v1-x") == "https://pro.rpc.dria.co"
     assert sdk.address("x") == "https://community.rpc.dria.co"
+
+
+WITHOUT_FILES = """
+import resource, sys
+from magpie_cli.engines.dria.sdk import Sdk
+sdk = Sdk()
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+print(sdk._crypto.decrypt_message(sys.argv[1], bytes.fromhex(sys.argv[2])))
+"""
+
+
+def test_the_first_answer_opens_no_file() -> None:
+    """Where all file descriptors are in use by then, it can be decrypted all the same."""
+    key = coincurve.PrivateKey(b"\1" * 32)
+    sealed = ecies.encrypt(key.public_key.format().hex(), b"words").hex()
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FILES, key.to_hex(), sealed],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "words" in done.stdout, done.stderr

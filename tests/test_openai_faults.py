@@ -21,9 +21,11 @@ from magpie_cli.engine import (
 )
 from magpie_cli.engines.http_chat import _completion
 from magpie_cli.engines.http_server import MAX_REPLY_BYTES
+from magpie_cli.errors import MagpieError
 from tests.chat_server import (
     ChatServer,
     Fault,
+    Flood,
     answer,
     cuts,
     hangs,
@@ -33,6 +35,7 @@ from tests.chat_server import (
     sends,
     slow,
 )
+from tests.processes import wait_until
 from tests.test_openai import MESSAGES, connected
 
 
@@ -50,6 +53,11 @@ FAULTS: dict[str, tuple[Fault, type[EngineError], str]] = {
     "invalid UTF-8": (sends(b'{"choices": "\xff"}'), Transient, "bad_reply"),
     "lone surrogate": (sends(rb'{"choices": "\ud800"}'), Transient, "bad_reply"),
     "NaN": (sends(b'{"choices": NaN}'), Transient, "bad_reply"),
+    "error nested too deep": (
+        sends(b'{"error": 1, "x": ' + b"[" * 500 + b"]" * 500 + b"}"),
+        Transient,
+        "error_in_reply",
+    ),
     "nested too deep": (sends(b"[" * 100_000 + b"]" * 100_000), Transient, "bad_reply"),
     "NUL": (sends(bytes(1000)), Transient, "bad_reply"),
     "JSON list": (says([answer("no")]), Transient, "bad_reply"),
@@ -189,17 +197,30 @@ async def test_a_reply_may_be_as_large_as_the_limit(server: ChatServer) -> None:
 
 @pytest.mark.parametrize("status", [200, 500])
 async def test_a_larger_reply_is_not_read(server: ChatServer, status: int) -> None:
-    """A server that never stops is cut off at 8 MiB, its error at the words of one."""
-
-    async def floods(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(status=status)
-        await response.prepare(request)
-        while True:
-            await response.write(b" " * 1024 * 1024)
-
-    error = await error_after(server, floods)
+    """A server that never stops is cut off at 8 MiB, and its error at the words of one."""
+    flood = Flood(status)
+    error = await error_after(server, flood)
     kinds = {200: "reply_too_large", 500: "http_500"}
     assert (type(error), error.kind) == (Transient, kinds[status])
+    await asyncio.to_thread(wait_until, lambda: flood.is_over, "nobody reads on")
+    assert (flood.sent < MAX_REPLY_BYTES) == (status == 500)
+
+
+async def test_a_server_that_speaks_no_http_is_no_proxy() -> None:
+    """Without one, an answer that is none is said to be no HTTP."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as raw:
+        url = f"http://127.0.0.1:{raw.sockets[0].getsockname()[1]}/v1"
+        with pytest.raises(MagpieError, match="an answer that is no HTTP") as caught:
+            async with connected(url):
+                pass
+    assert "proxy" not in caught.value.message
 
 
 @pytest.mark.parametrize("place", ["listing", "chat"])

@@ -1,6 +1,8 @@
 """How hard we push: what is tried again, how often, and after how long, on a simulated clock."""
 
+import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,7 @@ from magpie_cli.engine import (
 from magpie_cli.errors import MagpieError, NotFinished
 from magpie_cli.pace import PATIENCE, Pace, PacedChatModel, PacedEngine
 from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Turn
+from tests.processes import PATIENCE as PATIENCE_OF_TESTS
 
 MODERATE = example_settings(deadline=None, max_examples=100)
 
@@ -292,3 +295,31 @@ async def test_a_refusal_after_faults_counts_them() -> None:
     with pytest.raises(PairRefused) as caught:
         await World().pace.attempt(script)
     assert caught.value.attempts == script.tries == 3
+
+
+async def test_a_run_that_is_stopped_waits_for_nobody() -> None:
+    """Who was asked to wait raises NotFinished at once, and who is asked after that as well."""
+    asleep = asyncio.Event()
+
+    async def for_ever(_: float) -> None:
+        asleep.set()
+        await asyncio.Event().wait()
+
+    pace, script = Pace(sleep=for_ever), Script(throttled())
+    waiting = asyncio.create_task(pace.attempt(script))
+    await asleep.wait()
+    pace.stop()
+    with pytest.raises(NotFinished, match="stopped before its turn"):
+        await asyncio.wait_for(waiting, PATIENCE_OF_TESTS)
+    assert script.tries == 1
+    with pytest.raises(NotFinished):
+        await asyncio.wait_for(pace.attempt(Script(throttled())), PATIENCE_OF_TESTS)
+
+
+async def test_a_run_that_is_stopped_still_tries_again() -> None:
+    """A fault of a request that is in flight does not end it, and every queue is closed."""
+    world, closed = World(), list[NotFinished]()
+    world.pace.queues.append(SimpleNamespace(close_queue=closed.append))
+    world.pace.stop()
+    assert await world.pace.attempt(Script(transient(), transient())) == "done"
+    assert [error.exit_code for error in closed] == [75]

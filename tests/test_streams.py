@@ -1,5 +1,7 @@
 """What goes where: rows to stdout, talk to stderr, and nobody waits for a slow neighbour."""
 
+import asyncio
+import io
 import json
 import subprocess
 from collections.abc import Callable
@@ -8,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from magpie_cli.display import ticking
+from magpie_cli.display.text import Quiet
 from tests.chat_server import ChatServer, refuses
 from tests.conftest import Magpie, clean_environment, rows_of
 from tests.processes import MAGPIE, PATIENCE, command_started, feed, started, wait_until
@@ -135,6 +139,26 @@ def test_rows_never_become_pairs_of_the_same_run(tmp_path: Path, pairs: Pairs) -
     assert process.returncode == 2
     assert b"hint: " in said
     assert path.read_bytes() == before
+
+
+class Unread(Quiet):
+    """A display whose reader is gone when it first ticks."""
+
+    interval: float | None = 0.001
+    ticks = 0
+
+    def tick(self) -> None:
+        """As where a write fails."""
+        self.ticks += 1
+        self.interval = None
+
+
+async def test_a_display_that_nobody_reads_ticks_no_more() -> None:
+    """The first tick that reaches nobody is the last one."""
+    display = Unread(io.StringIO())
+    with ticking(display):
+        await asyncio.sleep(0.05)
+    assert display.ticks == 1
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_rows(tmp_path: Path, pairs: Pairs) -> None:

@@ -67,7 +67,7 @@ def open_answer(  # noqa: PLR0913 - what a task knows of its answer
         except (ValueError, KeyError, TypeError) as error:
             outcome = Transient("bad_answer", f"node {node}: not to be decrypted: {error}")
         else:
-            return None if text is None else _answer(hide(text), sealed, node, number, hide=hide)
+            return None if text is None else _answer(text, sealed, node, number, hide=hide)
     try:
         return outcome if sdk.signer(sealed) == node else None
     except ValueError:  # no signature at all
@@ -85,7 +85,7 @@ def _answer(
         return Transient("bad_answer", f"node {node}: its answer is not a list of texts")
     if len(texts) != number:
         return Transient("bad_answer", f"node {node}: {len(texts)} utterances, not {number}")
-    utterances = tuple(text.strip() for text in texts)
+    utterances = tuple(hide(text).strip() for text in texts)
     if not all(utterances):
         return Transient("empty_reply", f"node {node}: an utterance is empty")
     model = sealed.result.get("model")

@@ -47,9 +47,16 @@ class Node:
         """Whether the network has not listed it for a while."""
         return self.misses >= MISSES_OF_THE_GONE
 
-    def reluctance(self, avoid: Collection[str], now: float) -> tuple[bool, bool, int, int]:
+    def is_full(self, limit: int) -> bool:
+        """Whether it has all the tasks that it may have; a bad one has one at a time."""
+        return self.in_flight >= (1 if self.is_bad else limit)
+
+    def reluctance(
+        self, avoid: Collection[str], now: float, limit: int
+    ) -> tuple[bool, bool, bool, int, int]:
         """The node with the least takes the next task; not one of `avoid`, not one that rests."""
-        return self.address in avoid, self.rests_until > now, self.in_flight, self.given
+        is_full = self.is_full(limit)
+        return self.address in avoid, self.rests_until > now, is_full, self.in_flight, self.given
 
 
 @dataclass(slots=True)
@@ -128,8 +135,8 @@ class Nodes:
             if len(avoid) >= TRIALS:
                 good = [node for node in serving if not (node.is_bad or node.address in avoid)]
                 serving = good or serving
-            node = min(serving, key=lambda node: node.reluctance(avoid, now))
-            if node.in_flight < (1 if node.is_bad else limit):
+            node = min(serving, key=lambda node: node.reluctance(avoid, now, limit))
+            if not node.is_full(limit):
                 node.in_flight += 1
                 node.given += 1
                 return node

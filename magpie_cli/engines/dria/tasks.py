@@ -94,7 +94,7 @@ class Tasks:
         asked.forget_at = math.inf
         try:
             answer = asked.answer or await self._attempt(asked, model, workflow)
-        except EngineError as error:
+        except (EngineError, NotFinished) as error:
             if asked.answer is None:
                 if isinstance(error, PairRefused):
                     self._forget(dialogue)  # nobody will ask for it again
