@@ -228,11 +228,11 @@ class Tasks:
                 if self._polls_failed >= POLLS_OF_AN_OUTAGE:
                     self._say_that_none_come(error)
             else:
-                self._polls_failed = 0
-                self._polled_at = _now()
                 if answers:
                     delay = SOONEST_POLL
                     await self._take_all(answers)
+                self._polls_failed = 0  # not before: who is overdue may be among them
+                self._polled_at = _now()
 
     def _say_that_none_come(self, error: EngineError) -> None:
         for asked in self._asked.values():
