@@ -6,6 +6,7 @@ above (pace.py, run.py), which never read an error's text:
 EngineError
 ├── Transient       try again: connection lost, timeout, 5xx, cut or invalid JSON, empty reply
 ├── Throttled       try again, slower; does not use up an attempt: 429, 503 with Retry-After
+├── ServerLost      this server is in trouble, and another makes the rest of the dialogue
 ├── PairRefused     this pair cannot be done: 400, 413, 422, content filter, context too long
 └── EngineRefused   no pair can be done: 401, 402, 403, unknown model; no pair is marked failed
 """
@@ -29,7 +30,11 @@ class EngineError(MagpieError):
 
 
 class Transient(EngineError):  # noqa: N818 - named for what it means, here and below
-    """Worth another try."""
+    """Worth another try. `of_server`: the server is in trouble, not only this answer poor."""
+
+    def __init__(self, kind: str, message: str, *, of_server: bool = True) -> None:
+        super().__init__(kind, message)
+        self.of_server = of_server
 
 
 class Throttled(EngineError):  # noqa: N818
@@ -38,6 +43,10 @@ class Throttled(EngineError):  # noqa: N818
     def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(kind, message)
         self.retry_after = retry_after
+
+
+class ServerLost(EngineError):  # noqa: N818
+    """The dialogue is to go on at another server."""
 
 
 class PairRefused(EngineError):  # noqa: N818

@@ -17,6 +17,7 @@ from magpie_cli.feed import Feed, FileFeed, PipeFeed
 from magpie_cli.limits import Limits
 from magpie_cli.lines import input_name, no_pairs
 from magpie_cli.pace import Pace
+from magpie_cli.pace.watchdog import watching
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import own_prompts
 from magpie_cli.records import Failure, Outcome
@@ -111,7 +112,7 @@ class _Run:
                 if not is_stream(self.settings.output):
                     self.display.keep(OutputPaths.of(self.settings.output).events)
                 self._start(engine, store.set_aside)
-                with limits.running():
+                with limits.running(), watching(pace, self.display.note):
                     return await self._fill(engine, store, limits, stop)
 
     def _facts(self, identity: Mapping[str, object]) -> Facts:

@@ -35,6 +35,8 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
                 item = await feed.take()
                 if item is None:
                     return
+                if task := asyncio.current_task():
+                    task.set_name(f"dialogue {item.id}")
                 outcome = await _outcome(item, engine, store, tally)
             except MagpieError as error:
                 stop.refuse(error)

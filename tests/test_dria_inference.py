@@ -190,7 +190,8 @@ async def made(server: ChatServer, world: World, *faults: Fault) -> Completion:
     """One completion behind the gate, on a simulated clock."""
     async with connected(server) as model:
         server.faults = iter(faults)
-        return await PacedChatModel(model, world.pace).complete(MESSAGES, Sampling())
+        paced = PacedChatModel(model, world.pace, world.pace.new_gate(8))
+        return await paced.complete(MESSAGES, Sampling())
 
 
 @pytest.mark.parametrize("way", said(503))

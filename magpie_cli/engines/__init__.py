@@ -181,7 +181,8 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
             lambda: stack.enter_async_context(module.connect(row, settings))
         )
         if isinstance(source, ChatModel):
-            yield ChatEngine(PacedChatModel(source, pace), sampling, prompts)
+            gate = pace.new_gate(settings.concurrency or row.concurrency)
+            yield ChatEngine(PacedChatModel(source, pace, gate), sampling, prompts)
         else:
             if isinstance(source, Queueing):
                 pace.queues.append(source)

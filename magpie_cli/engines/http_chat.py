@@ -91,7 +91,8 @@ def _completion(answer: dict[str, Any]) -> Completion:
     if text is not None and not isinstance(text, str):
         raise Transient("bad_reply", f"the answer's content is a {type(text).__name__}")
     if not text or not text.strip():
-        raise Transient("empty_reply", f"an empty answer (finish_reason {finish_reason!r})")
+        message = f"an empty answer (finish_reason {finish_reason!r})"
+        raise Transient("empty_reply", message, of_server=False)
     return Completion(text.strip(), finish_reason, _usage(answer.get("usage")))
 
 

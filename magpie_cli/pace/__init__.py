@@ -1,5 +1,13 @@
 """How hard we push. Nothing else in the house waits on purpose or tries again.
 
+__init__.py  one request: what is tried again, how often, and after how long
+gate.py      the way to one server
+limit.py     how many requests it gets at a time
+breaker.py   a server that fails is left alone for a while
+budget.py    retries are a small part of all requests
+window.py    a count over the last seconds
+watchdog.py  a word where nothing comes any more
+
 A retry waits with full jitter: uniform over 0 to min(60 s, 0.5 s x 2^n), after
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ; 2 s for 0.5 s when the
 server is throttling, and then what it asks for in Retry-After is never undercut.
@@ -8,7 +16,8 @@ server is throttling, and then what it asks for in Retry-After is never undercut
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -22,17 +31,21 @@ from magpie_cli.engine import (
     PairRefused,
     Queueing,
     Sampling,
+    ServerLost,
     Throttled,
     Transient,
 )
 from magpie_cli.errors import NotFinished
+from magpie_cli.pace.budget import Budget
+from magpie_cli.pace.gate import Gate
 from magpie_cli.records import Dialogue
 
 ATTEMPTS = 6
 BACKOFF_BASE = 0.5  # seconds, as all below
 BACKOFF_CAP = 60.0
 THROTTLED_BASE = 2.0
-LONGEST_RETRY_AFTER = 120.0
+LONGEST_PAUSE = 15 * 60.0  # of a whole server
+BUDGET_SECONDS = 1.0  # between two looks at the budget of retries
 PATIENCE = 30 * 60.0
 LONGEST_DATE = 366 * 24 * 3600.0  # that is worth naming
 
@@ -45,7 +58,7 @@ def ignore_retry(error: EngineError, delay: float) -> None:
 
 
 class Pace:
-    """The one gate in front of every request of a run.
+    """The one way of every request of a run.
 
     `on_retry` hears each error that will be tried again, and the delay in seconds. A request that
     is only asked to wait is given up after `patience` seconds. Clock, sleep and random are given
@@ -66,6 +79,9 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
+        self._budget = Budget(clock)
+        self._in_flight: dict[object, tuple[str, float]] = {}
+        self._heard_at = clock()
         self._pauses: set[asyncio.Timeout] = set()
         self._stopped = False
         self.queues: list[Queueing] = []
@@ -78,27 +94,45 @@ class Pace:
         for queue in self.queues:
             queue.close_queue(_stopped())
 
-    async def attempt(self, request: Callable[[], Awaitable[_T]]) -> _T:
-        """What `request()` returns, after as many tries as it takes.
+    def new_gate(self, ceiling: int) -> Gate:
+        """The way to one server, which gets at most `ceiling` requests at a time."""
+        return Gate(ceiling, self._clock)
+
+    @property
+    def oldest(self) -> tuple[str, float] | None:
+        """The request that has been out for longest: its name, and for how many seconds."""
+        name, began = next(iter(self._in_flight.values()), ("", None))
+        return None if began is None else (name, self._clock() - began)
+
+    @property
+    def quiet_for(self) -> float:
+        """Seconds since the latest answer, good or bad."""
+        return self._clock() - self._heard_at
+
+    async def attempt(self, request: Callable[[], Awaitable[_T]], gate: Gate | None = None) -> _T:
+        """What `request()` returns, after as many tries as it takes, each through the gate.
 
         Raises its last Transient after 6 attempts; PairRefused and EngineRefused at once;
         NotFinished when the server asks for more patience than a run has, or the run is stopped.
+        ServerLost where the gate is closed, and another server does.
         """
         failed = refused = 0
         waited = 0.0
         while True:
+            epoch = await self._enter(gate) if gate else 0
             began = self._clock()
+            # Where the server as a whole is in trouble, that is no pair's fault.
+            counts = gate is None or gate.breaker.is_closed
             try:
-                return await request()
+                with self._watched(gate, epoch):
+                    return await request()
             except Transient as error:
                 refused, waited = 0, 0.0
-                failed += 1
+                failed += counts
                 error.attempts = failed
                 if failed == ATTEMPTS:
                     raise
-                delay = self._jitter(BACKOFF_BASE, failed)
-                self._on_retry(error, delay)
-                await self._sleep(delay)
+                await self._try_again(error, self._jitter(BACKOFF_BASE, failed), gate)
             except PairRefused as error:
                 error.attempts = failed + 1
                 raise
@@ -109,14 +143,51 @@ class Pace:
                 left = self._patience - waited
                 delay = min(self._delay(error, refused), left)
                 if left <= 0 or (error.retry_after or 0.0) > left:
-                    raise NotFinished(
-                        f"{error.message}: given up after {_duration(self._patience)}",
-                        "run the same command again later (what is done stays done), or wait "
-                        "longer with --give-up-after",
-                    ) from error
+                    raise _no_more_patience(error.message, self._patience) from error
                 waited += delay
                 self._on_retry(error, delay)
                 await self._pause(delay)
+
+    async def _enter(self, gate: Gate) -> int:
+        """Wait until the gate lets this request through; the breaker's epoch by then."""
+        while True:
+            while (wait := gate.wait()) > 0:
+                if not gate.is_needed():
+                    raise ServerLost("server_lost", "this server does not answer")
+                if gate.breaker.out_for > self._patience:
+                    raise _no_more_patience("the server fails", self._patience)
+                await self._pause(wait)
+            epoch = gate.breaker.epoch
+            await gate.limit.take()
+            if epoch == gate.breaker.epoch:
+                self._budget.sent()
+                return epoch
+            gate.limit.give_back()  # it opened while this waited for its place
+
+    @contextmanager
+    def _watched(self, gate: Gate | None, epoch: int) -> Iterator[None]:
+        """The request is out; then the gate hears what became of it, and its place is free."""
+        task = asyncio.current_task()
+        self._in_flight[task] = (task.get_name() if task else "", self._clock())
+        try:
+            yield
+        except EngineError as error:
+            _tell(gate, error, epoch)
+            raise
+        else:
+            if gate:
+                gate.answered(epoch)
+        finally:
+            del self._in_flight[task]
+            self._heard_at = self._clock()
+            if gate:
+                gate.limit.give_back()
+
+    async def _try_again(self, error: Transient, delay: float, gate: Gate | None) -> None:
+        self._on_retry(error, delay)
+        await self._sleep(delay)
+        while gate and gate.breaker.is_closed and not self._budget.take():
+            await self._sleep(BUDGET_SECONDS)
 
     async def _pause(self, delay: float) -> None:
         """Sleep, but raise NotFinished once the run is stopped."""
@@ -135,7 +206,7 @@ class Pace:
     def _delay(self, error: Throttled, refused: int) -> float:
         """Seconds to wait after the `refused`-th refusal of one request."""
         asked = error.retry_after or 0.0
-        if asked > LONGEST_RETRY_AFTER:
+        if asked > LONGEST_PAUSE:
             again = datetime.now(UTC).astimezone() + timedelta(seconds=min(asked, LONGEST_DATE))
             raise NotFinished(
                 f"{error.message}: the server asks to wait {asked:.0f} s",
@@ -148,6 +219,26 @@ class Pace:
         return self._uniform(0.0, min(BACKOFF_CAP, base * 2 ** min(tries, 10)))
 
 
+def _tell(gate: Gate | None, error: EngineError, epoch: int) -> None:
+    """The gate hears what became of a request."""
+    if gate is None:
+        return
+    if isinstance(error, Transient):
+        gate.failed(error, epoch)
+    elif isinstance(error, Throttled):
+        gate.throttled(error, epoch)
+    else:
+        gate.answered(epoch)
+
+
+def _no_more_patience(message: str, patience: float) -> NotFinished:
+    return NotFinished(
+        f"{message}: given up after {_duration(patience)}",
+        "run the same command again later (what is done stays done), or wait "
+        "longer with --give-up-after",
+    )
+
+
 def _stopped() -> NotFinished:
     return NotFinished("the run was stopped before its turn")
 
@@ -157,21 +248,25 @@ def _duration(seconds: float) -> str:
 
 
 class PacedChatModel:
-    """A ChatModel whose every completion goes through the gate."""
+    """A ChatModel whose every completion goes through the gate of its server."""
 
-    def __init__(self, chat: ChatModel, pace: Pace) -> None:
+    def __init__(self, chat: ChatModel, pace: Pace, gate: Gate) -> None:
         self.name = chat.name
         self.model = chat.model
         self._chat = chat
         self._pace = pace
+        self._gate = gate
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """As ChatModel.complete, with retries."""
-        return await self._pace.attempt(lambda: self._chat.complete(messages, sampling))
+        return await self._pace.attempt(lambda: self._chat.complete(messages, sampling), self._gate)
 
 
 class PacedEngine:
-    """An Engine whose every dialogue goes through the gate, as one request."""
+    """An Engine whose every dialogue is tried again as one request.
+
+    It has no gate: which of its nodes or servers is in trouble, it knows itself.
+    """
 
     def __init__(self, engine: Engine, pace: Pace) -> None:
         self.name = engine.name
