@@ -2,7 +2,6 @@
 
 process.py   starts llama.cpp, ends it, and says why it ended
 child.py     the process itself
-header.py    what a GGUF file says of its model
 memory.py    whether it fits
 tiny.py      a model for self-tests, written from scratch
 """
@@ -26,7 +25,6 @@ from magpie_cli.engine import (
 )
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer
-from magpie_cli.engines.local.header import read_header
 from magpie_cli.engines.local.memory import available, needed
 from magpie_cli.engines.local.process import LlamaProcess, Load, llama_process
 from magpie_cli.engines.local.tiny import write_tiny_model
@@ -42,6 +40,7 @@ from magpie_cli.models import (
     resolve,
     size_text,
 )
+from magpie_cli.models.header import read_header
 from magpie_cli.settings import Settings
 
 SAY_SECONDS = 5.0  # between two words about a download
