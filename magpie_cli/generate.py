@@ -1,7 +1,7 @@
 """`magpie generate`: an input, an engine, a store and a display, put together for one run."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from signal import SIGPIPE, Signals
 
 from magpie_cli.display import Display, open_display, ticking
@@ -81,7 +81,9 @@ class _Run:
             self.tally.total = self.source.lines * self.settings.samples
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
         stop.listeners.append(lambda _: pace.stop())
-        opened = open_engine(self.engine, self.settings, prompts, pace, say=self._note)
+        longest = max(self.settings.turns, self.source.most_turns)
+        heard = replace(self.settings, turns=longest)  # an engine may have to make room
+        opened = open_engine(self.engine, heard, prompts, pace, say=self._note)
         async with opened as engine:
             told = prompts_name(find_row(self.engine), prompts)
             identity = self.settings.identity(engine.name, engine.model, told)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from magpie_cli.errors import UsageError
 from magpie_cli.lines import breaks, input_name, is_pipe, no_pairs, open_input, read_lines
-from magpie_cli.personas import PairReader
+from magpie_cli.personas import PairReader, max_turns
 from magpie_cli.records import Failure
 
 BAD_LINES_SHOWN = 10
@@ -18,11 +18,15 @@ BAD_LINES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`lines` counts those that are not blank, None where the input can only be read once."""
+    """`lines` counts those that are not blank, None where the input can only be read once.
+
+    `most_turns` is the largest `num_turns` in them, 0 where there is none or nobody can know.
+    """
 
     path: str
     stream: BinaryIO
     lines: int | None
+    most_turns: int = 0
 
     def pairs(self) -> PairReader:
         """The pairs from where the stream stands."""
@@ -55,11 +59,14 @@ def _rewound(path: str, stream: BinaryIO, *, strict: bool) -> Source:
     if strict:
         _refuse_bad_lines(path, stream)
         stream.seek(0)
-    lines = sum(1 for _ in read_lines(stream, path))
+    lines = most = 0
+    for line in read_lines(stream, path):
+        lines += 1
+        most = max_turns(line, most)
     if not lines:
         raise no_pairs(path)
     stream.seek(0)
-    return Source(path, stream, lines)
+    return Source(path, stream, lines, most)
 
 
 def _refuse_bad_lines(path: str, stream: BinaryIO) -> None:

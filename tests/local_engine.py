@@ -9,8 +9,10 @@ from pathlib import Path
 import aiohttp
 
 from magpie_cli.engine import EngineRow
-from magpie_cli.engines.local import LocalModel, plan_load, tiny
-from magpie_cli.engines.local.process import LlamaProcess, Load, llama_process
+from magpie_cli.engines.http_server import open_session
+from magpie_cli.engines.local import LocalModel, tiny
+from magpie_cli.engines.local.load import Load, plan_load
+from magpie_cli.engines.local.process import LlamaProcess, llama_process
 from magpie_cli.settings import Settings
 
 DROPPED = 0
@@ -28,9 +30,7 @@ async def loaded(
     load = Load(path, slots, slots * context, threads=1)
     async with llama_process(load) as llama, relay(llama.url, faults) as url:
         llama.url = url
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True)
-        ) as session:
+        async with open_session(url, aiohttp.ClientTimeout(), keep=False) as session:
             yield LocalModel("local", str(path), llama, session), llama
 
 
