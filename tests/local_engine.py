@@ -49,8 +49,10 @@ async def relay(url: str, faults: Iterable[int | None]) -> AsyncIterator[str]:
     """The address of a relay to `url` that cuts answers short, one for each of `faults`."""
     host, port = url.removeprefix("http://").split(":")
     left = iter(faults)
+    serving: set[asyncio.Task[None] | None] = set()  # or one whose client has gone is collected
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         limit = next(left, None)
         if limit == DROPPED:
             writer.transport.abort()
@@ -60,6 +62,7 @@ async def relay(url: str, faults: Iterable[int | None]) -> AsyncIterator[str]:
         await _pump(there, writer, limit)
         asking.cancel()
         back.transport.abort()
+        serving.discard(asyncio.current_task())
 
     async with await asyncio.start_server(serve, "127.0.0.1") as server:
         yield "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
