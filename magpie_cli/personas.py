@@ -99,7 +99,7 @@ def max_turns(line: Line, most: int) -> int:
 
     A bad line has none. Cheap: only a line that may change the answer is parsed.
     """
-    if not any(int(digits) > most for digits in _TURNS.findall(line.text)):
+    if b"num_turns" not in line.text or max(map(int, _TURNS.findall(line.text)), default=0) <= most:
         return most
     try:
         turns = _row(line).get("num_turns")

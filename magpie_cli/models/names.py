@@ -93,8 +93,7 @@ def forms(name: str, catalogue: Mapping[str, CatalogueModel] = CATALOGUE) -> str
 
 def near_names(name: str, catalogue: Mapping[str, CatalogueModel] = CATALOGUE) -> list[str]:
     """The names of the catalogue that `name` might have been meant to be."""
-    typed = name.lower().removeprefix("hf:").removesuffix(".gguf")
-    return get_close_matches(typed, catalogue, n=3, cutoff=0.6)
+    return get_close_matches(name.lower(), catalogue, n=3, cutoff=0.5)
 
 
 def _hub_file(name: str, catalogue: Mapping[str, CatalogueModel]) -> HubFile:
