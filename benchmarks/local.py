@@ -38,7 +38,8 @@ from typing import Any
 import aiohttp
 
 from magpie_cli.engine import Message
-from magpie_cli.engines.local import MAX_TOKENS, plan_load, tiny
+from magpie_cli.engines.local import tiny
+from magpie_cli.engines.local.load import MAX_TOKENS, plan_load
 from magpie_cli.engines.local.process import LlamaProcess, llama_process
 from magpie_cli.plan import dialogue_seed
 from magpie_cli.prompts import Views, own_prompts

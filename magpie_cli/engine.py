@@ -14,10 +14,13 @@ EngineError
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError, NotFinished
 from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class EngineError(MagpieError):
@@ -91,11 +94,18 @@ def ignore_utterance(text: str, usage: Usage) -> None:
     """For a request whose progress nobody watches."""
 
 
-def processors() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def processors(quota: Path = _QUOTA) -> int:
+    """Those that this process may use: a container's share is rounded up.
+
+    `quota` is the file of https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files .
+    """
+    here = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1
+    try:
+        share, period = quota.read_text().split()
+        return max(1, min(count, -(-int(share) // int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # another kind of system, or "max"
+        return count
 
 
 @dataclass(frozen=True, slots=True)

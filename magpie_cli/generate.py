@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGPIPE, Signals
 
@@ -101,7 +101,9 @@ class _Run:
         limits = Limits(self.settings, self.tally, stop)
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
         stop.listeners.append(lambda _: pace.stop())
-        opened = open_engine(self.engine, self.settings, prompts, pace, say=self._note)
+        longest = max(self.settings.turns, self.source.most_turns)
+        heard = replace(self.settings, turns=longest)  # an engine may have to make room
+        opened = open_engine(self.engine, heard, prompts, pace, say=self._note)
         async with opened as engine:
             told = prompts_name(find_row(self.engine), prompts)
             model = Redactor.of(os.environ).text(engine.model)

@@ -17,6 +17,7 @@ MOST_SHOWN = 60  # characters of a value in a message
 MOST_DIGITS = 20  # of a number that fits into 64 bits, its sign included
 
 _OWN_KEYS = frozenset({"id", "instructor_persona", "responding_persona", "num_turns"})
+_TURNS = re.compile(rb'"num_turns"\s*:\s*(\d{1,9})')
 _MANY_DIGITS = re.compile(rb"\d{19}")
 
 
@@ -92,6 +93,20 @@ class PairReader:
             number += 1
         self._repeats[id_] = number + 1
         return f"{id_}-{number}"
+
+
+def max_turns(line: Line, most: int) -> int:
+    """`most`, or the line's own `num_turns` where that is more.
+
+    A bad line has none. Cheap: only a line that may change the answer is parsed.
+    """
+    if b"num_turns" not in line.text or max(map(int, _TURNS.findall(line.text)), default=0) <= most:
+        return most
+    try:
+        turns = _row(line).get("num_turns")
+    except _BadLine:
+        return most
+    return max(most, turns or 0)
 
 
 def _row(line: Line) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """`magpie generate --dry-run`: what there would be to do, and the first messages. Asks nobody."""
 
+import shlex
 from dataclasses import dataclass, replace
 
 from magpie_cli.engine import DialogueRequest, Message
 from magpie_cli.engines import choose_engine, find_row, prompts_name
 from magpie_cli.ids import IdSet
+from magpie_cli.models import ASK_FIRST, DEFAULT_MODEL, Wanted, find_model, size_text
+from magpie_cli.models.header import read_header
 from magpie_cli.plan import Plan
 from magpie_cli.prompts import Views, own_prompts
 from magpie_cli.records import Failure
@@ -27,11 +30,13 @@ REASONS_SHOWN = 5
 class Preview:
     """Counts over the whole input; `dialogues` and `requests` are those that a run would make.
 
+    `model` is the LLM's name, with what of it is not on this machine if it is to run there.
     `reasons` say what is wrong with the first bad lines. `instructor` and `responder` are the first
     messages of the first dialogue; `theirs` names the prompts of an engine that brings its own.
     """
 
     engine: str
+    model: str
     theirs: str | None
     pairs: int
     bad_lines: int
@@ -46,6 +51,7 @@ class Preview:
         """For a person."""
         numbers = {
             "engine": self.engine,
+            "model": self.model,
             "pairs": f"{self.pairs:,}",
             "bad lines": f"{self.bad_lines:,}",
             "done already": f"{self.done:,}",
@@ -65,6 +71,7 @@ def preview(settings: Settings) -> Preview:
     """Read the whole input and the ids of the output; write nothing. Raises UsageError."""
     check_output(settings.output, settings.failures, settings.input)
     engine, _ = choose_engine(settings)
+    model = _model(engine, settings)
     tally = Tally()
     done = IdSet()
     if not settings.fresh and not is_stream(settings.output):
@@ -88,6 +95,7 @@ def preview(settings: Settings) -> Preview:
     views = Views(own_prompts(), shown.pair, shown.num_turns) if shown else None
     return Preview(
         engine,
+        model,
         theirs,
         plan.pairs,
         bad_lines,
@@ -97,6 +105,34 @@ def preview(settings: Settings) -> Preview:
         requests,
         tuple(views.instructor) if views else (),
         tuple(views.responder) if views else (),
+    )
+
+
+def _model(engine: str, settings: Settings) -> str:
+    """The LLM's name, as far as it can be known without asking anybody."""
+    if engine == "local":
+        return _pending(find_model(settings.model or DEFAULT_MODEL))
+    if engine == "echo" or settings.devnet:
+        return "echo"
+    return settings.model or "the only one that the server has"
+
+
+def _pending(wanted: Wanted) -> str:
+    """`qwen2.5:1.5b, to be fetched: 1.12 GB, licence Apache-2.0, from hf:...`.
+
+    Raises UsageError for a file that is no model.
+    """
+    if wanted.present:
+        read_header(wanted.path)
+        return f"{wanted.name}, on this machine"
+    if wanted.size is None:
+        much = f"its size is not known yet; above {size_text(ASK_FIRST)}, magpie pull it first"
+        return f"{wanted.name}, to be fetched from {wanted.source}: {much}"
+    left = size_text(wanted.size - wanted.in_part)
+    first = f"; magpie pull {shlex.quote(wanted.name)} first" if wanted.size > ASK_FIRST else ""
+    return (
+        f"{wanted.name}, to be fetched: {left}, licence {wanted.licence or 'not named'}, "
+        f"from {wanted.source}{first}"
     )
 
 

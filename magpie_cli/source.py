@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from magpie_cli.errors import UsageError
 from magpie_cli.lines import breaks, input_name, is_pipe, no_pairs, open_input, read_lines
-from magpie_cli.personas import PairReader
+from magpie_cli.personas import PairReader, max_turns
 from magpie_cli.records import Failure
 
 BAD_LINES_SHOWN = 10
@@ -22,13 +22,15 @@ BAD_LINES_SHOWN = 10
 class Source:
     """`lines` counts those that are not blank, `digest` is sha256 over all bytes, in hex.
 
-    Both are None where the input can only be read once.
+    Both are None where the input can only be read once. `most_turns` is the largest `num_turns` in
+    the lines, 0 where there is none or nobody can know.
     """
 
     path: str
     stream: BinaryIO
     lines: int | None = None
     digest: str | None = None
+    most_turns: int = 0
 
     def pairs(self) -> PairReader:
         """The pairs from where the stream stands."""
@@ -63,11 +65,14 @@ def _rewound(path: str, stream: BinaryIO, digest: str | None, *, strict: bool) -
     if strict:
         _refuse_bad_lines(path, stream)
         stream.seek(0)
-    lines = sum(1 for _ in read_lines(stream, path))
+    lines = most = 0
+    for line in read_lines(stream, path):
+        lines += 1
+        most = max_turns(line, most)
     if not lines:
         raise no_pairs(path)
     stream.seek(0)
-    return Source(path, stream, lines, digest)
+    return Source(path, stream, lines, digest, most)
 
 
 def _refuse_bad_lines(path: str, stream: BinaryIO) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import aiohttp
 
 from magpie_cli.engine import EngineRow
-from magpie_cli.engines.local import LocalModel, plan_load, tiny
-from magpie_cli.engines.local.process import LlamaProcess, Load, llama_process
+from magpie_cli.engines.http_server import open_session
+from magpie_cli.engines.local import LocalModel, tiny
+from magpie_cli.engines.local.load import Load, plan_load
+from magpie_cli.engines.local.process import LlamaProcess, llama_process
 from magpie_cli.settings import Settings
 
 DROPPED = 0
@@ -28,9 +30,7 @@ async def loaded(
     load = Load(path, slots, slots * context, threads=1)
     async with llama_process(load) as llama, relay(llama.url, faults) as url:
         llama.url = url
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True)
-        ) as session:
+        async with open_session(url, aiohttp.ClientTimeout(), keep=False) as session:
             yield LocalModel("local", str(path), llama, session), llama
 
 
@@ -49,8 +49,10 @@ async def relay(url: str, faults: Iterable[int | None]) -> AsyncIterator[str]:
     """The address of a relay to `url` that cuts answers short, one for each of `faults`."""
     host, port = url.removeprefix("http://").split(":")
     left = iter(faults)
+    serving: set[asyncio.Task[None] | None] = set()  # or one whose client has gone is collected
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         limit = next(left, None)
         if limit == DROPPED:
             writer.transport.abort()
@@ -60,6 +62,7 @@ async def relay(url: str, faults: Iterable[int | None]) -> AsyncIterator[str]:
         await _pump(there, writer, limit)
         asking.cancel()
         back.transport.abort()
+        serving.discard(asyncio.current_task())
 
     async with await asyncio.start_server(serve, "127.0.0.1") as server:
         yield "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())

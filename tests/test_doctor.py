@@ -185,6 +185,28 @@ def test_the_text_shows_all_that_a_checkup_holds(silent: int) -> None:
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
+def test_it_says_of_each_key_whether_it_is_set(magpie: Magpie, option: tuple[str, ...]) -> None:
+    """Of those an engine may do without, of the one for other servers and of the hub's, too."""
+    optional = {"VLLM_API_KEY", "MAGPIE_API_KEY", "HF_TOKEN"}
+    for keys in ({}, dict.fromkeys(optional, CANARY)):
+        done = magpie("doctor", *option, **keys)
+        if option:
+            report = json.loads(done.stdout)
+            there = {each["credential"]: each["credential_set"] for each in report["engines"]}
+            there |= report["machine"]["keys"]
+            assert {name for name in (*CREDENTIALS, *optional) if there[name]} == set(keys)
+        else:
+            state = "set" if keys else "not set"
+            for line in (
+                f"key: VLLM_API_KEY (if it asks for one), {state}\n",
+                f"MAGPIE_API_KEY {state} (for --base-url), HF_TOKEN {state} (for downloads)\n",
+                "key: OPENAI_API_KEY, not set\n",
+            ):
+                assert line in done.stdout
+        assert CANARY not in done.stdout
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
 def test_no_key_is_ever_shown(magpie: Magpie, option: tuple[str, ...]) -> None:
     """With every key set, the command shows their variables' names and never their values."""
     keys = {name: f"{CANARY}-{name}" for name in (*CREDENTIALS, "MAGPIE_API_KEY")}

@@ -18,6 +18,7 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines.http_errors import (
+    CONTEXT_EXCEEDED,
     MESSAGE_SHOWN,
     ServerWords,
     classify,
@@ -234,7 +235,24 @@ def test_any_retry_after_is_a_finite_time_or_none(value: str) -> None:
 def test_the_servers_words_are_found(reply: str, expected: tuple[str, ...]) -> None:
     """Each common shape of an error gives its sentence, on one line, and its code."""
     words = server_words(reply.encode())
-    assert tuple(words) == (*expected, "")[:2]
+    assert words[:2] == (*expected, "")[:2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": 400, "type": "exceed_context_size_error", "message": "too long"},
+        {"code": "context_length_exceeded", "type": "invalid_request_error", "message": "too long"},
+    ],
+    ids=["llama.cpp", "OpenAI"],
+)
+def test_a_dialogue_that_is_too_long_has_a_kind_of_its_own(error: dict[str, object]) -> None:
+    """By the word that is for programs, whatever the sentence says."""
+    words = server_words(json.dumps({"error": error}).encode())
+    found = classify(400, words, {}, URL)
+    assert isinstance(found, PairRefused)
+    assert found.kind == CONTEXT_EXCEEDED
+    assert classify(400, words._replace(type="", code="400"), {}, URL).kind == "http_400"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import pytest
 
 from magpie_cli.engine import ChatModel, EngineRefused, Message, PairRefused, Sampling, Transient
 from magpie_cli.engines import ENGINES, local
+from magpie_cli.engines.http_errors import CONTEXT_EXCEEDED
 from magpie_cli.engines.local import LocalModel
+from magpie_cli.engines.local.load import MAX_TOKENS
 from magpie_cli.engines.local.process import CHILD, LlamaProcess
 from magpie_cli.engines.local.tiny import SENTENCES
-from magpie_cli.errors import UsageError
 from magpie_cli.settings import Settings
 from tests.conftest import needs_llama
 from tests.local_engine import is_alive, loaded, write_endless_model
@@ -128,7 +129,7 @@ async def test_an_utterance_has_a_limit_where_none_is_given(tmp_path: Path) -> N
     write_endless_model(path, context=4096)
     async with loaded(path) as (model, _):
         done = await model.complete(HELLO, Sampling(1.0))
-    assert (done.finish_reason, done.usage.completion_tokens) == ("length", local.MAX_TOKENS)
+    assert (done.finish_reason, done.usage.completion_tokens) == ("length", MAX_TOKENS)
 
 
 async def test_the_raw_side_has_no_template(model: LocalModel) -> None:
@@ -173,9 +174,10 @@ async def test_many_at_once_do_not_mix(model: LocalModel) -> None:
 
 
 async def test_more_than_the_context_is_the_pairs_own_fault(model: LocalModel) -> None:
-    """Too many tokens refuse the pair, with the numbers, and the model goes on."""
-    with pytest.raises(PairRefused, match="exceeds the available context size"):
+    """Too many tokens refuse the pair, with a way out, and the model goes on."""
+    with pytest.raises(PairRefused, match=r"outgrows its 4,096 tokens of context; .*a file") as no:
         await model.complete([{"role": "user", "content": "no " * 5000}], DICE)
+    assert no.value.kind == CONTEXT_EXCEEDED
     assert (await model.complete(HELLO, DICE)).text
 
 
@@ -249,7 +251,7 @@ async def test_a_cut_answer_is_tried_again(tiny_model: Path) -> None:
 async def test_a_dead_llama_refuses_everything(model: LocalModel, llama: LlamaProcess) -> None:
     """Once it has ended, no request of any kind is worth another try."""
     llama._process.kill()
-    for ask in (model.complete(HELLO, DICE), model.write("x", DICE)):
+    for ask in (model.complete(HELLO, DICE), model.write("x", DICE), model.template(HELLO)):
         with pytest.raises(EngineRefused, match=r"llama\.cpp was killed") as caught:
             await ask
         assert "a smaller --model" in (caught.value.hint or "")
@@ -271,9 +273,13 @@ async def test_the_process_ends_with_its_block(tiny_model: Path) -> None:
     assert not is_alive(begun[0]._process.pid)
 
 
-async def test_a_server_is_not_asked(tiny_model: Path) -> None:
-    """--base-url beside the local engine is a contradiction."""
-    settings = Settings("-", model=str(tiny_model), base_url="http://localhost:1/v1")
-    with pytest.raises(UsageError, match="asks no server"):
-        async with local.connect(ENGINES["local"], settings):
-            pass
+async def test_each_request_has_a_connection_of_its_own(tiny_model: Path) -> None:
+    """llama.cpp closes one after an answer: none is left open for the next to break on."""
+    settings = Settings("-", model=str(tiny_model))
+    async with local.connect(ENGINES["local"], settings) as model:
+        for _ in range(3):
+            await model.template(HELLO)
+            connector = model._root._session.connector
+            assert isinstance(connector, aiohttp.TCPConnector)
+            assert connector.force_close
+            assert not connector._conns

@@ -105,6 +105,8 @@ def test_no_network_and_no_model_is_one_sentence(
     assert error.startswith("error: ")
     assert "nothing answers: 127.0.0.1" in error
     assert hint.startswith("hint: ")
+    assert "--model FILE.gguf" in hint
+    assert "--base-url URL" in hint
     assert "Traceback" not in done.stderr
     assert all(note.startswith("engine local (as named): ") for note in notes)
     assert not (tmp_path / "out.jsonl").exists()

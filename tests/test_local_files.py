@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from magpie_cli.engines.local import tiny
-from magpie_cli.engines.local.header import Header, read_header
 from magpie_cli.errors import UsageError
+from magpie_cli.models.header import Header, read_header
 from tests.conftest import Magpie, needs_llama
 
 Pairs = Callable[..., Path]
@@ -84,7 +84,7 @@ def test_a_path_without_a_file_is_one_sentence(
     assert done.returncode == 2
     error, hint = done.stderr.splitlines()
     assert error.startswith(f"error: {name}: ")
-    assert "a path to a .gguf file" in hint
+    assert "FILE.gguf" in hint
     assert not (tmp_path / "out.jsonl").exists()
 
 

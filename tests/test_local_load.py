@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from magpie_cli.engines.local import check_memory, plan_load
+from magpie_cli.engine import processors
+from magpie_cli.engines.local.load import Load, check_memory, check_room, plan_load
 from magpie_cli.engines.local.memory import Cgroup, available, needed
-from magpie_cli.engines.local.process import Load
 from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.errors import MagpieError, UsageError
-from magpie_cli.models import CATALOGUE
+from magpie_cli.models import CATALOGUE, DEFAULT_MODEL, Wanted, find_model
 from magpie_cli.settings import Settings
 
 GB = 1_000_000_000
@@ -97,7 +97,7 @@ def test_a_load_of_what_is_no_model_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_the_memory_is_that_of_weights_and_cache(tmp_path: Path, tiny_model: Path) -> None:
     """1.7 x the file and the cache of all slots fit to the byte, and not one byte less."""
-    load = Load(grown(tiny_model, tmp_path, GB), 4, 40_000, 1)
+    load = Load(grown(tiny_model, tmp_path, GB), 4, 40_000, 1, GB, TOKEN)
     need = GB * 17 // 10 + TOKEN * 40_000
     assert needed(GB, TOKEN, 40_000) == need
     check_memory("it", load, free=need)
@@ -118,7 +118,7 @@ def test_a_model_that_does_not_fit_names_one_that_does(
     tmp_path: Path, tiny_model: Path, free: int, best: str | None
 ) -> None:
     """The largest of the catalogue that the free memory holds with some room for its cache."""
-    load = Load(grown(tiny_model, tmp_path, 9 * GB), 4, 16_384, 1)
+    load = plan_load(grown(tiny_model, tmp_path, 9 * GB), Settings("-"), 2)
     with pytest.raises(MagpieError, match=r"needs 15\.3 GB of memory") as caught:
         check_memory("the model", load, free)
     hint = caught.value.hint or ""
@@ -129,10 +129,116 @@ def test_a_model_that_does_not_fit_names_one_that_does(
 
 def test_only_smaller_models_are_named(tmp_path: Path, tiny_model: Path) -> None:
     """Where the cache is what does not fit, a larger model is no way out."""
-    load = Load(grown(tiny_model, tmp_path, 400_000_000), 32, 10**9, 1)
+    path = grown(tiny_model, tmp_path, 400_000_000)
+    load = Load(path, 32, 10**9, 1, 400_000_000, TOKEN)
     with pytest.raises(MagpieError) as caught:
         check_memory("the model", load, free=50 * GB)
     assert "--model smollm2:360m fits" in (caught.value.hint or "")
+
+
+def test_a_longer_dialogue_gets_what_memory_holds(wide_model: Path) -> None:
+    """Never less than usual, never more than it wants; what is cut says why."""
+    settings = Settings("-", turns=50, concurrency=1)
+    size = wide_model.stat().st_size
+    whole = 1024 + 100 * 512
+
+    def free(tokens: int) -> int:
+        return needed(size, 0, 0) + TOKEN * 2 * tokens * 5 // 4
+
+    def plan(tokens: int) -> Load:
+        return plan_load(wide_model, settings, 2, free(tokens))
+
+    assert plan(whole + 1000).context == 2 * whole
+    assert plan(20_000).context == 2 * 20_000
+    assert plan(100).context == 2 * 4096
+    assert "a smaller -j" in plan(20_000).way_out
+    assert "--strict" in plan(whole).way_out
+    check_memory("it", plan(20_000), free(20_000))
+
+
+def test_a_model_of_small_context_says_that_it_is_small(tmp_path: Path) -> None:
+    """No flag of a run makes more of it: another model does."""
+    path = tmp_path / "narrow.gguf"
+    write_tiny_model(path, context=2000)
+    assert "another --model" in plan_load(path, Settings("-", turns=9), 1, free=10 * GB).way_out
+
+
+def test_a_header_is_read_once(tmp_path: Path, tiny_model: Path) -> None:
+    """What the plan has seen is enough for the check of memory."""
+    path = tmp_path / "gone.gguf"
+    path.write_bytes(tiny_model.read_bytes())
+    load = plan_load(path, Settings("-"), 2)
+    path.unlink()
+    size = tiny_model.stat().st_size
+    assert load.memory == needed(size, TOKEN, load.context)
+    check_memory("it", load, free=load.memory)
+    with pytest.raises(MagpieError):
+        check_memory("it", load, free=load.memory - 1)
+
+
+def absent(name: str = DEFAULT_MODEL) -> Wanted:
+    """A model of the catalogue that nobody has fetched."""
+    return find_model(name, {"XDG_CACHE_HOME": "/nowhere"})
+
+
+def test_there_is_room_for_the_default_model() -> None:
+    """Where memory and disk are as large as it, nothing is said; where nobody knows, neither."""
+    check_room(absent(), 2, memory=3 * GB, disk=2 * GB)
+    check_room(absent(), 2, memory=None, disk=2 * GB)
+    check_room(absent("nobody/knows"), 2, memory=1, disk=1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "disk", "words", "best"),
+    [
+        (1 * GB, 9 * GB, "needs 1.9 GB of memory, and 1 GB are free", "smollm2:360m"),
+        (9 * GB, 1 * GB, "1.12 GB to fetch, 1 GB free", "gemma3:1b"),
+        (2 * GB, GB // 2, "1.12 GB to fetch, 500 MB free", "qwen2.5:0.5b"),
+    ],
+)
+def test_too_little_room_names_a_model_that_fits(
+    memory: int, disk: int, words: str, best: str
+) -> None:
+    """Of memory as the run itself would say, of disk as the download would."""
+    with pytest.raises(MagpieError) as caught:
+        check_room(absent(), 2, memory, disk)
+    assert words in caught.value.message
+    assert f"--model {best} fits" in (caught.value.hint or "")
+
+
+def test_what_an_earlier_download_left_needs_no_more_disk(tmp_path: Path) -> None:
+    """Only the rest has to have room."""
+    wanted = find_model(DEFAULT_MODEL, {"XDG_CACHE_HOME": str(tmp_path)})
+    wanted.path.parent.mkdir(parents=True)
+    part = wanted.path.with_name(f"{wanted.path.name}.part")
+    part.touch()
+    os.truncate(part, GB)
+    check_room(wanted, 2, memory=9 * GB, disk=GB // 5)
+    with pytest.raises(MagpieError, match="117 MB to fetch"):
+        check_room(wanted, 2, memory=9 * GB, disk=GB // 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [
+        ("max 100000\n", None),
+        ("50000 100000\n", 1),
+        ("100000 100000\n", 1),
+        ("110000 100000\n", 2),
+        ("99900000 100000\n", None),
+        ("nonsense\n", None),
+        ("1 0\n", None),
+    ],
+)
+def test_a_containers_share_of_processors_is_heeded(
+    tmp_path: Path, text: str, least: int | None
+) -> None:
+    """Rounded up, and never more than there are; where no share is set, all of them."""
+    quota = tmp_path / "cpu.max"
+    quota.write_text(text)
+    there = len(os.sched_getaffinity(0))
+    assert processors(quota) == (there if least is None else min(least, there))
+    assert processors(tmp_path / "no such file") == there
 
 
 def test_the_tiny_model_fits_here(tiny_model: Path) -> None:

@@ -363,7 +363,7 @@ async def test_the_event_loop_goes_on_while_a_part_is_hashed(case: Case) -> None
             turns += 1
 
     other = asyncio.create_task(count())
-    async with open_part(case.find().path, case.sleep, lambda _: None) as opened:
+    async with open_part(case.find().path, NAME, case.sleep, lambda _: None) as opened:
         await opened.take_stock(SHA256, None)
         assert opened.size == there
         assert opened.sha256 == hashlib.sha256(bytes(there)).hexdigest()
@@ -379,6 +379,16 @@ async def test_a_part_that_no_network_can_fill_is_no_reason_to_wait(case: Case) 
     with pytest.raises(MagpieError, match="nothing answers: 127"):
         await fetch(wanted, lambda *_: None, means=case.means)
     assert case.slept == []
+
+
+async def test_without_a_network_a_slip_is_told_too(case: Case) -> None:
+    """A name like one of the catalogue is asked of a registry; that nobody answers is not all."""
+    case.environment["OLLAMA_REGISTRY"] = "http://127.0.0.1:1"
+    said = await case.fails(MagpieError, "qwen2.5:1.5c")
+    assert "nothing answers: 127.0.0.1" in said
+    assert "\nqwen2.5:1.5b or " in said
+    for way in ("is there a network?", "--model FILE.gguf", "--base-url"):
+        assert way in said
 
 
 async def test_the_hub_is_asked_once(case: Case) -> None:
@@ -450,8 +460,9 @@ async def test_a_cut_file_in_the_cache_is_fetched_again(case: Case) -> None:
         ("hf:owner/small-GGUF/other.gguf", "small-GGUF has no file 'other.gguf'"),
         (f"{NAME}@v9", "has no revision 'v9'"),
         ("small:q9", "Ollama's registry has no model 'small:q9'"),
-        ("qwen2.5:1.5c", "did you mean qwen2.5:1.5b"),
-        ("nobody/small", "https://ollama.com/library"),
+        ("qwen2.5:1.5c", "\nqwen2.5:1.5b or "),
+        ("nobody/small", "any other name: that is asked of Ollama's registry"),
+        ("nobody/small", "hf:owner/repo/file.gguf"),
     ],
 )
 async def test_what_is_not_there_is_a_usage_error(case: Case, name: str, words: str) -> None:

@@ -100,6 +100,46 @@ def test_a_slip_is_answered_with_what_was_meant() -> None:
     assert (wrong.value.hint or "").startswith("qwen2.5:1.5b")
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://huggingface.co/o/r/resolve/main/f.gguf", "hf:o/r/f.gguf"),
+        ("https://huggingface.co/o/r/resolve/main/f.gguf?download=true", "hf:o/r/f.gguf"),
+        ("https://huggingface.co/o/r/blob/v1/sub/f%20x.gguf", "hf:o/r/sub/f x.gguf@v1"),
+        ("https://huggingface.co/o/r", "hf:owner/repo/file.gguf"),
+        ("https://ollama.com/library/gemma2", "any other name: that is asked of Ollama's registry"),
+    ],
+)
+def test_an_address_is_answered_with_its_name(address: str, name: str) -> None:
+    """What people copy from a page is no path, and the hint has the form that works."""
+    with pytest.raises(UsageError, match="is an address") as wrong:
+        read_name(address)
+    assert name in (wrong.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["model.bin", "./model.bin", "gemma2"])
+def test_another_file_is_not_asked_of_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What lies here without .gguf at its end is named as that, with the forms there are."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match=r"is a file on this machine .* \.gguf") as wrong:
+        find_model(name, {})
+    hint = wrong.value.hint or ""
+    assert "hf:owner/repo/file.gguf" in hint
+    assert ("library/gemma2" in hint) == (name == "gemma2")
+    assert find_model("library/gemma2", {}).kind == "ollama"
+
+
+def test_a_file_that_is_not_there_names_a_model_that_is_like_it() -> None:
+    """Who types a file for a model of the catalogue hears of it."""
+    with pytest.raises(UsageError) as wrong:
+        find_model("qwen2.5-1.5b.gguf", {})
+    assert (wrong.value.hint or "").startswith("qwen2.5:1.5b or ")
+    assert "FILE.gguf" in (wrong.value.hint or "")
+
+
 @given(SOURCES)
 def test_every_file_lies_in_the_folder(source: Source) -> None:
     """A readable name of a length that every file system takes, and nothing above the folder."""

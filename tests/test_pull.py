@@ -13,6 +13,7 @@ import pexpect  # type: ignore[import-untyped] # it ships no types
 import pytest
 
 from magpie_cli.display.download import DownloadLog, open_download
+from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.models.catalogue import DEFAULT_MODEL
 from tests.conftest import Magpie, clean_environment
 from tests.golden import FOLDER
@@ -91,11 +92,26 @@ def test_quiet_leaves_the_path_alone(box: Box, magpie: Magpie) -> None:
 
 
 def test_a_file_of_ones_own_is_nothing_to_fetch(box: Box, magpie: Magpie) -> None:
-    """A path comes back as an absolute one."""
-    (box.folder / "mine.gguf").write_bytes(b"GGUF")
+    """A path comes back as an absolute one, and a sentence says that it is here."""
+    write_tiny_model(box.folder / "mine.gguf")
     done = magpie("pull", "mine.gguf", **box.environment)
     assert (done.returncode, done.stdout) == (0, f"{box.folder / 'mine.gguf'}\n")
+    assert re.fullmatch(
+        r"mine\.gguf \(\d+ kB\) is a model on this machine already: nothing to fetch\n", done.stderr
+    )
     assert not box.cache.exists()
+    assert box.hub.asked == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"GGUF"], ids=["empty", "a page", "cut off"])
+def test_a_file_of_ones_own_that_is_no_model_is_exit_2(
+    box: Box, magpie: Magpie, content: bytes
+) -> None:
+    """Its header is looked at before anybody is told that it is a model."""
+    (box.folder / "mine.gguf").write_bytes(content)
+    done = magpie("pull", "mine.gguf", **box.environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mine.gguf is no GGUF model" in done.stderr
 
 
 def test_without_a_name_it_is_the_default(box: Box, magpie: Magpie) -> None:
@@ -349,12 +365,31 @@ def test_models_lists_the_catalogue_and_the_cache(box: Box, magpie: Magpie) -> N
     assert (lines[DEFAULT_MODEL]["place"], lines[DEFAULT_MODEL]["there"]) == ("in part", 4)
     assert (lines["copied.gguf"]["place"], lines["copied.gguf"]["licence"]) == ("here", None)
     words = magpie("models", **box.environment).stdout
+    resumed = "; magpie pull qwen2.5:1.5b goes on"
     for line in (
         f"small:q4_K +300 kB +Small Licence 1.0 +here +{path}",
-        r"qwen2.5:1.5b +1.12 GB +Apache-2.0 +in part +4 bytes in /.*\.part",
+        rf"qwen2.5:1.5b +1.12 GB +Apache-2.0 +in part +4 bytes in /.*\.part{resumed}",
     ):
         assert re.search(f"^{line}$", words, re.MULTILINE)
     assert "magpie pull NAME" in words
+
+
+@pytest.mark.parametrize("name", [NAME, "small:q4_K"])
+def test_models_says_how_to_go_on_with_a_part(box: Box, magpie: Magpie, name: str) -> None:
+    """A download that was killed is listed by the name that was typed, and that name resumes it."""
+    box.hub.faults = iter([holds(100_000)])
+    with command_started(box.folder, *box.command, name) as process:
+        wait_until(lambda: box.part_has(100_000), "100,000 bytes are there")
+        process.kill()
+        process.wait(PATIENCE)
+    listed = json.loads(magpie("models", "--json", **box.environment).stdout)
+    [part] = [line for line in listed if line["place"] == "in part"]
+    assert (part["name"], part["resume"], part["there"]) == (name, name, 100_000)
+    assert f"; magpie pull {name} goes on\n" in magpie("models", **box.environment).stdout
+    assert magpie("pull", part["resume"], **box.environment).returncode == 0
+    assert box.hub.fetched[-1].range == "bytes=100000-"
+    after = json.loads(magpie("models", "--json", **box.environment).stdout)
+    assert {line["resume"] for line in after} == {None}
 
 
 def test_a_cache_that_cannot_be_read_is_named(box: Box, magpie: Magpie) -> None:

@@ -14,7 +14,8 @@ def pull(
         typer.Argument(
             metavar="NAME",
             autocompletion=model_names,
-            help="As magpie models lists it, hf:owner/repo/file.gguf, or as Ollama names it. "
+            help="As magpie models lists it, hf:owner/repo/file.gguf, FILE.gguf, or as Ollama "
+            "names it. "
             "[default: qwen2.5:1.5b]",
             show_default=False,
         ),

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from magpie_cli.doctor.engines import Checkup, engines_text, examine_engines
-from magpie_cli.doctor.machine import Machine, examine_machine
+from magpie_cli.doctor.machine import LOCAL, Machine, examine_machine
 from magpie_cli.engine import EngineRow
 from magpie_cli.engines import ENGINES
-
-LOCAL = "local"
 
 
 @dataclass(frozen=True, slots=True)

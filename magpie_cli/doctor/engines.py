@@ -21,7 +21,8 @@ MODELS_SHOWN = 12
 class Checkup:
     """One engine. `lacks` says what is missing and what to type; None where nothing is.
 
-    `credential` is the name of an environment variable, never its value. `models` are those that
+    `credential` is the name of an environment variable, never its value, and `credential_set`
+    whether it has one. `models` are those that
     its server lists, None where none was asked or it did not say; `trouble` says why it did not.
     """
 
@@ -32,6 +33,7 @@ class Checkup:
     lacks: str | None
     models: tuple[str, ...] | None = None
     trouble: str | None = None
+    credential_set: bool = False
 
     @property
     def ready(self) -> bool:
@@ -66,13 +68,18 @@ async def _checkup(row: EngineRow, environment: Mapping[str, str]) -> Checkup:
                 lacks = f"{error.message}: {error.hint}"
             else:
                 trouble = error.message
-    return Checkup(row.name, row.what, row.credential, row.required, lacks, models, trouble)
+    there = _has_key(row, environment)
+    return Checkup(row.name, row.what, row.credential, row.required, lacks, models, trouble, there)
 
 
 def _may_be_asked(row: EngineRow, environment: Mapping[str, str]) -> bool:
     """Nobody beyond this machine hears of us without the user's key."""
     here = urlsplit(row.base_url or "").hostname in LOOPBACK
-    return here or bool(row.base_url and environment.get(row.credential or "", "").strip())
+    return here or bool(row.base_url and _has_key(row, environment))
+
+
+def _has_key(row: EngineRow, environment: Mapping[str, str]) -> bool:
+    return bool(environment.get(row.credential or "", "").strip())
 
 
 def engines_text(checkups: list[Checkup]) -> str:
@@ -82,8 +89,9 @@ def engines_text(checkups: list[Checkup]) -> str:
         lines.append(f"{checkup.engine:<15} {'ready' if checkup.ready else 'NOT READY'}")
         lines.append(f"{'':<15} {checkup.what}")
         if checkup.credential:
-            optional = "" if checkup.required else ", if it asks for one"
-            lines.append(f"{'':<15} key: {checkup.credential}{optional}")
+            there = "set" if checkup.credential_set else "not set"
+            optional = "" if checkup.required else " (if it asks for one)"
+            lines.append(f"{'':<15} key: {checkup.credential}{optional}, {there}")
         if checkup.models is not None:
             lines.append(f"{'':<15} models: {shown(checkup.models, MODELS_SHOWN) or 'none'}")
         if checkup.trouble:
@@ -96,7 +104,7 @@ def engines_text(checkups: list[Checkup]) -> str:
 def _lacks(row: EngineRow, environment: Mapping[str, str]) -> str | None:
     if row.package and find_spec(row.package) is None:
         return f"the package {row.package} is not installed: {row.absent or 'pip install it'}"
-    if row.required and row.credential and not environment.get(row.credential, "").strip():
+    if row.required and row.credential and not _has_key(row, environment):
         otherwise = f", or {row.otherwise}" if row.otherwise else ""
         return f"{row.credential} is not set: export {row.credential}=...{otherwise}"
     url = urlsplit(row.base_url or "")

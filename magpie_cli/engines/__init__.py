@@ -29,6 +29,7 @@ from magpie_cli.settings import Settings
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
 FEW_CORES = 4
+NO_SERVER = ("echo", "local")
 
 _OPENAI = "magpie_cli.engines.openai"
 
@@ -109,7 +110,16 @@ ENGINES: Mapping[str, EngineRow] = {row.name: row for row in _ROWS}
 def choose_engine(
     settings: Settings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, str]:
-    """The engine's name and why it is this one. Raises UsageError where flags contradict."""
+    """The engine's name and why it is this one.
+
+    Raises UsageError where flags contradict, or the engine would do nothing with one.
+    """
+    name, why = _chosen(settings, environment)
+    refuse_ignored(name, settings)
+    return name, why
+
+
+def _chosen(settings: Settings, environment: Mapping[str, str]) -> tuple[str, str]:
     if settings.devnet:
         if settings.engine not in (None, "dria"):
             raise UsageError(
@@ -141,6 +151,29 @@ def key_variable(name: str, settings: Settings) -> str:
     if not variable or settings.devnet:
         raise UsageError(f"the {name} engine takes no key", "leave out --token-file")
     return variable
+
+
+def refuse_ignored(name: str, settings: Settings) -> None:
+    """Raises UsageError where a flag was given that the engine `name` would do nothing with."""
+    echoes = name == "echo" or settings.devnet
+    if name in NO_SERVER and settings.base_url:
+        raise UsageError(f"the {name} engine asks no server", "leave out --base-url, or --engine")
+    if settings.devnet and settings.rpc_url:
+        raise UsageError(
+            "--devnet is a network of its own, and --rpc-url another", "leave out one of them"
+        )
+    given = {
+        "--rpc-url": (settings.rpc_url and name != "dria", "dria"),
+        "--echo-delay": (settings.echo_delay and not echoes, "echo"),
+        "--echo-failure-rate": (settings.echo_failure_rate and not echoes, "echo"),
+    }
+    for flag, (ignored, whose) in given.items():
+        twin = "MAGPIE_" + flag[2:].replace("-", "_").upper()
+        if ignored:
+            raise UsageError(
+                f"{flag} is for the {whose} engine, and the {name} engine would ignore it",
+                f"leave out {flag} (or unset {twin}), or choose --engine {whose}",
+            )
 
 
 def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
@@ -200,6 +233,7 @@ async def open_chat_model(
             f"the {name} engine makes whole dialogues, and cannot write single answers",
             "choose another --writer; magpie doctor lists the engines",
         )
+    refuse_ignored(name, settings)
     module = import_module(row.module)
     await _prepare(module, settings, say)
     async with module.connect(row, settings) as source:

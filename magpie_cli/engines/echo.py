@@ -46,8 +46,6 @@ _ANSWERS = (
 @asynccontextmanager
 async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["EchoModel"]:
     """The echo model of one run. Raises UsageError for a --model other than `echo`."""
-    if settings.base_url:
-        raise UsageError("the echo engine asks no server", "leave out --base-url, or --engine echo")
     if settings.model not in (None, MODEL):
         raise UsageError(
             f"the echo engine has one model, {MODEL!r}, not {settings.model!r}",

@@ -22,20 +22,24 @@ from magpie_cli.engine import (
     Transient,
 )
 
+CONTEXT_EXCEEDED = "context_exceeded"  # the kind of a dialogue that is too long for the model
 MESSAGE_SHOWN = 300  # characters of a server's own words
 
 _NO_MEANINGS: Mapping[int, StatusMeaning] = {}
 _MESSAGES = ("message", "detail", "error")
 _STATUS = re.compile("[45][0-9]{2}")
 _TRANSIENT = frozenset({408, 409, 425})
+# As llama.cpp and OpenAI call it: https://platform.openai.com/docs/guides/error-codes
+_TOO_LONG = frozenset({"exceed_context_size_error", "context_length_exceeded"})
 _PAIR = frozenset({400, 413, 422})
 
 
 class ServerWords(NamedTuple):
-    """What a server says of its error: a sentence for people, a code for programs."""
+    """What a server says of its error: a sentence for people, a code and a type for programs."""
 
     message: str
     code: str
+    type: str = ""
 
 
 def classify(
@@ -57,6 +61,8 @@ def classify(
         return Throttled(kind, text, wait)
     if status >= 500 or status in _TRANSIENT:
         return Transient(kind, text)
+    if status in _PAIR and _TOO_LONG & {words.code, words.type}:
+        return PairRefused(CONTEXT_EXCEEDED, text)
     if status in _PAIR:
         return PairRefused(kind, text)
     return EngineRefused(kind, text, _hint(status, headers))
@@ -87,9 +93,13 @@ def server_words(reply: bytes, hide: Callable[[str], str] = str) -> ServerWords:
     error = (answer.get("error") or answer) if isinstance(answer, dict) else answer
     fields = error if isinstance(error, dict) else {"message": error}
     message = next((fields[key] for key in _MESSAGES if isinstance(fields.get(key), str)), None)
-    code = fields.get("code")
+    code, type_ = fields.get("code"), fields.get("type")
     text = " ".join((message or _unescaped(answer, reply)).split())
-    return ServerWords(hide(text)[:MESSAGE_SHOWN], str(code) if isinstance(code, str | int) else "")
+    return ServerWords(
+        hide(text)[:MESSAGE_SHOWN],
+        str(code) if isinstance(code, str | int) else "",
+        type_ if isinstance(type_, str) else "",
+    )
 
 
 def _unescaped(answer: object, reply: bytes) -> str:

@@ -24,14 +24,14 @@ _DATA, _DONE = b"data: ", b"data: [DONE]"
 
 @asynccontextmanager
 async def open_session(
-    url: str, limits: aiohttp.ClientTimeout
+    url: str, limits: aiohttp.ClientTimeout, *, keep: bool = True
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections to `url` that are kept, through the environment's proxy if it is not on loopback.
+    """Connections to `url`, through the environment's proxy if it is not on loopback.
 
-    Raises UsageError where that proxy is no address.
+    Without `keep`, each request has its own. Raises UsageError where the proxy is no address.
     """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, force_close=not keep),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=limits,
         proxy=find_proxy(url),

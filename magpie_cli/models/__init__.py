@@ -4,6 +4,7 @@ catalogue.py   the models that have a name of ours
 names.py       what a user types -> a file, a file on Hugging Face, a tag of Ollama's registry
 wanted.py      what that is, and whether it is here
 cache.py       the files on this machine
+header.py      what a GGUF file says of its model
 origin.py      what hub.py (Hugging Face) and ollama.py (Ollama's registry) have in common
 web.py         requests, redirects, tokens
 means.py       what a download works with
@@ -18,8 +19,15 @@ listing.py     the command `magpie models`
 from magpie_cli.models.catalogue import CATALOGUE, DEFAULT_MODEL
 from magpie_cli.models.download import fetch, resolve
 from magpie_cli.models.listing import listed
-from magpie_cli.models.means import Means
-from magpie_cli.models.wanted import ASK_FIRST, Wanted, ask_first, find_model, size_text
+from magpie_cli.models.means import Means, free_space
+from magpie_cli.models.wanted import (
+    ASK_FIRST,
+    Wanted,
+    ask_first,
+    check_space,
+    find_model,
+    size_text,
+)
 
 __all__ = [
     "ASK_FIRST",
@@ -28,8 +36,10 @@ __all__ = [
     "Means",
     "Wanted",
     "ask_first",
+    "check_space",
     "fetch",
     "find_model",
+    "free_space",
     "listed",
     "resolve",
     "size_text",

@@ -4,7 +4,7 @@ $XDG_CACHE_HOME/magpie/models/
     NAME.gguf             whole and checked; it appears by rename alone
     NAME.gguf.json        what it is: name, source, size, sha256, licence
     NAME.gguf.part        still coming
-    NAME.gguf.part.json   which bytes it is a part of
+    NAME.gguf.part.json   which bytes it is a part of, and the name to go on with
 """
 
 import os
@@ -88,6 +88,28 @@ def is_whole(path: Path) -> bool:
 def part_path(path: Path) -> Path:
     """What the file is called while it is still coming."""
     return path.with_name(f"{path.name}.part")
+
+
+def part_note(part: Path) -> Path:
+    """What is written of a part: which bytes it is of, and the name that somebody typed for it."""
+    return part.with_name(f"{part.name}.json")
+
+
+def read_part_note(part: Path) -> dict[str, object]:
+    """What stands there; empty where nothing can be read."""
+    try:
+        found = orjson.loads(part_note(part).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def size_of(path: Path) -> int:
+    """In bytes; 0 where it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _note_path(path: Path) -> Path:

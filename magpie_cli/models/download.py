@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from magpie_cli.engine import ignore_sentence
+from magpie_cli.errors import MagpieError
 from magpie_cli.models.cache import is_whole
 from magpie_cli.models.hub import Hub
-from magpie_cli.models.means import Means, say_nothing
-from magpie_cli.models.names import HubFile, Source
+from magpie_cli.models.means import Means
+from magpie_cli.models.names import HubFile, Source, near_names
 from magpie_cli.models.ollama import Registry
 from magpie_cli.models.origin import Origin
 from magpie_cli.models.part import open_part
@@ -18,7 +20,7 @@ from magpie_cli.models.web import open_web
 
 
 async def resolve(
-    wanted: Wanted, *, say: Callable[[str], None] = say_nothing, means: Means | None = None
+    wanted: Wanted, *, say: Callable[[str], None] = ignore_sentence, means: Means | None = None
 ) -> Wanted:
     """`wanted` with size, checksum and licence, asked of the host where they are not known.
 
@@ -31,9 +33,15 @@ async def resolve(
         return wanted
     origin = origin_of(source, means)
     async with open_web(means.silence) as web:
-        facts = await retried(
-            lambda: origin.describe(web, wanted.licence), sleep=means.sleep, say=say
-        )
+        try:
+            facts = await retried(
+                lambda: origin.describe(web, wanted.licence), sleep=means.sleep, say=say
+            )
+        except MagpieError as error:
+            near = near_names(wanted.name) if wanted.kind == "ollama" else []
+            if near:  # a slip in a name of ours is asked of Ollama's registry
+                error.hint = f"{' or '.join(near)}? Otherwise {error.hint}"
+            raise
     return replace(wanted, size=facts.size, sha256=facts.sha256, licence=facts.licence, asked=True)
 
 
@@ -41,7 +49,7 @@ async def fetch(
     wanted: Wanted,
     on_progress: OnProgress,
     *,
-    say: Callable[[str], None] = say_nothing,
+    say: Callable[[str], None] = ignore_sentence,
     means: Means | None = None,
 ) -> Path:
     """The path of the whole, checked file.
@@ -64,7 +72,7 @@ async def fetch(
         waiting = True
         on_progress(size, wanted.size)
 
-    async with open_part(wanted.path, means.sleep, on_wait) as part:
+    async with open_part(wanted.path, wanted.name, means.sleep, on_wait) as part:
         if is_whole(wanted.path):  # the one that we waited for
             part.discard()
             return wanted.path

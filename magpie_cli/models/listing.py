@@ -1,13 +1,21 @@
 """`magpie models`: the catalogue, and what the cache holds. Asks no network."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.models.cache import Note, cache_folder, is_whole, part_path
+from magpie_cli.models.cache import (
+    Note,
+    cache_folder,
+    is_whole,
+    part_path,
+    read_part_note,
+    size_of,
+)
 from magpie_cli.models.catalogue import CATALOGUE, CatalogueModel
 from magpie_cli.models.wanted import ASK_FIRST, find_model, size_text
 
@@ -20,7 +28,7 @@ class ListedModel:
 
     `place` is "here" for a whole file, "in part" for one that is on its way or was stopped.
     `licence` is None where nobody knows it. `path` is where it is or will be. Only those of the
-    catalogue have a `note`.
+    catalogue have a `note`. `resume` is what to type after `magpie pull` for the rest of a part.
     """
 
     name: str
@@ -30,6 +38,7 @@ class ListedModel:
     there: int
     path: str
     note: str | None = None
+    resume: str | None = None
 
 
 def listed(
@@ -65,7 +74,8 @@ def _remark(line: ListedModel) -> str:
     if line.place == "here":
         return line.path
     if line.place == "in part":
-        return f"{size_text(line.there)} in {part_path(Path(line.path))}"
+        go_on = f"; magpie pull {shlex.quote(line.resume)} goes on" if line.resume else ""
+        return f"{size_text(line.there)} in {part_path(Path(line.path))}{go_on}"
     return line.note or ""
 
 
@@ -77,31 +87,27 @@ def _of_catalogue(
     found = find_model(model.name, environment, catalogue)
     place, there = _place(found.path)
     size, path = found.size, str(found.path)
-    return ListedModel(model.name, size, model.licence, place, there, path, model.note)
+    resume = model.name if place == "in part" else None
+    return ListedModel(model.name, size, model.licence, place, there, path, model.note, resume)
 
 
 def _other(path: Path) -> ListedModel:
     """A file that `path` names, or the part of it that is there."""
     place, there = _place(path)
     note = Note.of(path)
-    name = note.name if note else path.name
+    typed = read_part_note(part_path(path)).get("name") if place == "in part" else None
+    resume = typed if isinstance(typed, str) else None
+    name = note.name if note else resume or path.name
     size = there if place == "here" else None
     licence = note.licence if note else None
-    return ListedModel(name, size, licence, place, there, str(path))
+    return ListedModel(name, size, licence, place, there, str(path), resume=resume)
 
 
 def _place(path: Path) -> tuple[Place, int]:
     if is_whole(path):
-        return "here", _size(path)
-    size = _size(part_path(path))
+        return "here", size_of(path)
+    size = size_of(part_path(path))
     return ("in part", size) if size else ("not here", 0)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone in the meantime
-        return 0
 
 
 def _files(folder: Path) -> list[Path]:

@@ -23,7 +23,3 @@ class Means:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     silence: float = SILENCE
     free_space: Callable[[Path], int] = free_space
-
-
-def say_nothing(sentence: str) -> None:
-    """For a download that nobody watches."""

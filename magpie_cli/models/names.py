@@ -11,19 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import unquote
 
 from magpie_cli.errors import UsageError
-from magpie_cli.models.catalogue import CATALOGUE, DEFAULT_MODEL, CatalogueModel
+from magpie_cli.models.catalogue import CATALOGUE, CatalogueModel
 
 FORMS = (
-    "a name that magpie models lists, a path to a .gguf file, hf:owner/repo/file.gguf, "
-    "or a name of https://ollama.com/library"
+    "a name that magpie models lists, FILE.gguf, hf:owner/repo/file.gguf, or any other name: "
+    "that is asked of Ollama's registry (https://ollama.com/library)"
 )
 NAME_LENGTH = 300  # characters; longer is a slip
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _HUB = re.compile(rf"hf:({_PART}/{_PART})/(.+?\.gguf)(?:@(.+))?", re.IGNORECASE)
 _OLLAMA = re.compile(rf"(?:({_PART})/)?({_PART})(?::({_PART}))?")
+_PAGE = re.compile(
+    rf"https?://[^/]+/({_PART}/{_PART})/(?:resolve|blob|raw)/({_PART})/([^?#]+?\.gguf)(?:[?#].*)?",
+    re.IGNORECASE,
+)
 _REVISION = re.compile(rf"{_PART}(?:/{_PART})*")
 _SPLIT = re.compile(r"-[0-9]{5}-of-[0-9]{5}\.gguf$", re.IGNORECASE)
 
@@ -65,17 +70,25 @@ def read_name(
         raise _no_name(name, catalogue)
     if name.lower() in catalogue:
         return catalogue[name.lower()]
+    if name.lower().startswith(("https://", "http://")):
+        raise _no_address(name)
     if name.lower().startswith("hf:"):
         return _hub_file(name, catalogue)
     if name.lower().endswith(".gguf"):
         try:
             return Path(name).expanduser()
         except RuntimeError as error:  # ~nobody
-            raise UsageError(f"{name}: there is no such home folder", FORMS) from error
+            raise UsageError(f"{name}: there is no such home folder", f"give {FORMS}") from error
     found = _OLLAMA.fullmatch(name)
     if not found:
         raise _no_name(name, catalogue)
     return OllamaTag(found[1] or "library", found[2], found[3] or "latest")
+
+
+def forms(name: str, catalogue: Mapping[str, CatalogueModel] = CATALOGUE) -> str:
+    """What to type instead of `name`: first what it might have been meant to be."""
+    near = near_names(name, catalogue)
+    return f"{' or '.join(near)}? Otherwise {FORMS}" if near else f"give {FORMS}"
 
 
 def near_names(name: str, catalogue: Mapping[str, CatalogueModel] = CATALOGUE) -> list[str]:
@@ -102,6 +115,13 @@ def _hub_file(name: str, catalogue: Mapping[str, CatalogueModel]) -> HubFile:
 
 
 def _no_name(name: str, catalogue: Mapping[str, CatalogueModel]) -> UsageError:
-    near = near_names(name, catalogue)
-    meant = f"{' or '.join(near)}? Otherwise " if near else f"{DEFAULT_MODEL}, or "
-    return UsageError(f"{name[:NAME_LENGTH]!r} is no name of a model", meant + FORMS)
+    return UsageError(f"{name[:NAME_LENGTH]!r} is no name of a model", forms(name, catalogue))
+
+
+def _no_address(name: str) -> UsageError:
+    """For an address, as people copy it from a page of Hugging Face."""
+    found = _PAGE.fullmatch(unquote(name))
+    meant = f"hf:{found[1]}/{found[3]}" if found else ""
+    meant += f"@{found[2]}" if found and found[2] != "main" else ""
+    hint = f"{meant} is that file" if meant else f"give {FORMS}"
+    return UsageError(f"{name} is an address, and no name of a model", hint)

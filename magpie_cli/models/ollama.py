@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from magpie_cli.address import checked_url
 from magpie_cli.errors import MagpieError, UsageError
-from magpie_cli.models.names import OllamaTag, near_names
+from magpie_cli.models.names import FORMS, OllamaTag
 from magpie_cli.models.origin import LICENCE_LENGTH, Facts, checksum
 from magpie_cli.models.retry import Interrupted
 from magpie_cli.models.web import Web, beginning
@@ -73,11 +73,9 @@ class Registry:
         """Not there, or something else."""
         tag, status = self._tag, response.status
         if status in (401, 403, 404):
-            near = near_names(f"{tag.model}:{tag.tag}")
-            meant = f"did you mean {' or '.join(near)}? " if near else ""
             return UsageError(
                 f"Ollama's registry has no model {str(tag).removeprefix('library/')!r}",
-                f"{meant}See {LIBRARY} for the names, and each model's page there for its tags",
+                f"give {FORMS}; each model's page there lists its tags",
             )
         return MagpieError(
             f"{response.url.host} answered {status} for {tag}", f"see {LIBRARY}/{tag.model}"

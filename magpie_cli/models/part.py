@@ -8,9 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import orjson
-
-from magpie_cli.models.cache import Note, cache_errors, part_path, write_json
+from magpie_cli.models.cache import (
+    Note,
+    cache_errors,
+    part_note,
+    part_path,
+    read_part_note,
+    write_json,
+)
 from magpie_cli.store.disk import sync_folder, write_all
 
 LOCK_SECONDS = 0.2  # between two looks at a file that another process fills
@@ -19,10 +24,14 @@ MAGIC = b"GGUF"
 
 
 class Part:
-    """`path`'s first `size` bytes, locked for this process. Made by `open_part`."""
+    """`path`'s first `size` bytes, locked for this process. Made by `open_part`.
 
-    def __init__(self, path: Path, fd: int) -> None:
+    `name` is what to type to go on with it.
+    """
+
+    def __init__(self, path: Path, fd: int, name: str) -> None:
         self.path = path
+        self._name = name
         self._part = part_path(path)
         self._fd = fd
         self.size = 0
@@ -34,7 +43,7 @@ class Part:
         A part of more than `size` bytes is none.
         """
         there = self.on_disk
-        same = self._belongs_to().get("sha256") == sha256 and (sha256 or self.etag)
+        same = read_part_note(self._part).get("sha256") == sha256 and (sha256 or self.etag)
         if not same or not there or (size is not None and there > size):
             self.empty(sha256)
             return
@@ -49,7 +58,7 @@ class Part:
     @property
     def etag(self) -> str | None:
         """What a server called the file that the bytes are from, where it has no checksum."""
-        etag = self._belongs_to().get("etag")
+        etag = read_part_note(self._part).get("etag")
         return etag if isinstance(etag, str) else None
 
     def empty(self, sha256: str | None, etag: str | None = None) -> None:
@@ -58,7 +67,8 @@ class Part:
             os.ftruncate(self._fd, 0)
         self.size = 0
         self._hash = hashlib.sha256()
-        write_json(self._whose(), {"sha256": sha256, "etag": etag})
+        words = {"name": self._name, "sha256": sha256, "etag": etag}
+        write_json(part_note(self._part), words)
 
     def append(self, chunk: bytes) -> None:
         """Raises MagpieError where the disk takes no more; what it took stays."""
@@ -81,7 +91,7 @@ class Part:
         """Remove it."""
         with cache_errors(self._part):
             # Its words first: as soon as it is gone, another may begin one with words of its own.
-            self._whose().unlink(missing_ok=True)
+            part_note(self._part).unlink(missing_ok=True)
             self._part.unlink(missing_ok=True)
 
     async def keep(self, note: Note) -> None:
@@ -91,17 +101,7 @@ class Part:
             note.write(self.path)
             self._part.replace(self.path)
             sync_folder(self.path.parent)
-            self._whose().unlink(missing_ok=True)
-
-    def _whose(self) -> Path:
-        return self._part.with_name(f"{self._part.name}.json")
-
-    def _belongs_to(self) -> dict[str, object]:
-        try:
-            found = orjson.loads(self._whose().read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            return {}
-        return found if isinstance(found, dict) else {}
+            part_note(self._part).unlink(missing_ok=True)
 
     def _hash_block(self, offset: int) -> int:
         block = os.pread(self._fd, BLOCK, offset)
@@ -112,16 +112,18 @@ class Part:
 @asynccontextmanager
 async def open_part(
     path: Path,
+    name: str,
     sleep: Callable[[float], Awaitable[None]],
     on_wait: Callable[[int], None],
 ) -> AsyncIterator[Part]:
-    """The part of `path`, once no other process has it; `on_wait` hears how large it is then.
+    """The part of `path`, which `name` leads to, once no other process has it.
 
-    The other process may have finished: look at `path` before going on.
+    `on_wait` hears how large it is then. The other process may have finished: look at `path`
+    before going on.
     """
     part = part_path(path)
     fd = await _lock(part, sleep, on_wait)
-    opened = Part(path, fd)
+    opened = Part(path, fd, name)
     try:
         yield opened
     finally:

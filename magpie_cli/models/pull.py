@@ -8,8 +8,9 @@ from typing import Protocol
 
 from magpie_cli.models.catalogue import DEFAULT_MODEL
 from magpie_cli.models.download import fetch, resolve
+from magpie_cli.models.header import read_header
 from magpie_cli.models.means import Means
-from magpie_cli.models.wanted import find_model
+from magpie_cli.models.wanted import find_model, size_text
 
 
 class PullDisplay(Protocol):
@@ -27,7 +28,7 @@ class PullDisplay(Protocol):
 def pull(name: str | None, display: PullDisplay, means: Means | None = None) -> Path | Signals:
     """The path of the model, or the signal that ended it; without a name, of the default one.
 
-    Raises MagpieError.
+    A file of the user's own is looked at, and left where it is. Raises MagpieError.
     """
     return asyncio.run(_until_a_signal(name or DEFAULT_MODEL, display, means or Means()))
 
@@ -59,6 +60,11 @@ async def _until_a_signal(name: str, display: PullDisplay, means: Means) -> Path
 
 async def _pull(name: str, display: PullDisplay, means: Means) -> Path:
     wanted = find_model(name, means.environment)
+    if wanted.kind == "file":
+        read_header(wanted.path)
+        size = size_text(wanted.size or 0)
+        display.say(f"{wanted.name} ({size}) is a model on this machine already: nothing to fetch")
+        return wanted.path
     if wanted.present:
         display.say(f"{wanted.sentence()}: it is here already")
         return wanted.path

@@ -9,6 +9,11 @@ RETRIES = 5  # without any progress
 BACKOFF_BASE = 0.5  # seconds, as below
 LONGEST_RETRY_AFTER = 60.0
 
+NO_NETWORK = (
+    "is there a network? A proxy is named with export HTTPS_PROXY=http://host:port. Without one, "
+    "generate takes a file with --model FILE.gguf, and a server with --base-url URL"
+)
+
 _T = TypeVar("_T")
 
 
@@ -55,7 +60,7 @@ async def retried(
             if not heard:
                 raise MagpieError(
                     f"nothing answers: {error.message}",
-                    "is there a network? A proxy is named with export HTTPS_PROXY=http://host:port",
+                    NO_NETWORK,
                 ) from error
             delay = error.retry_after or BACKOFF_BASE * 2 ** (tries - 1)
             if tries > RETRIES or delay > LONGEST_RETRY_AFTER:

@@ -11,7 +11,7 @@ from magpie_cli.models.means import Means
 from magpie_cli.models.origin import Origin
 from magpie_cli.models.part import MAGIC, Part
 from magpie_cli.models.retry import Interrupted, retried
-from magpie_cli.models.wanted import Wanted, size_text
+from magpie_cli.models.wanted import Wanted, check_space, size_text
 from magpie_cli.models.web import Web, a_page, is_page
 
 if TYPE_CHECKING:
@@ -148,13 +148,7 @@ class Transfer:
 
     def _check_space(self, total: int) -> None:
         folder = self.part.path.parent
-        free, needed = self.means.free_space(folder), total - self.part.size
-        if free < needed:
-            raise MagpieError(
-                f"the disk of {folder} is too full: {size_text(needed)} to fetch, "
-                f"{size_text(free)} free",
-                "free some space, or keep models elsewhere: export XDG_CACHE_HOME=/another/disk",
-            )
+        check_space(folder, total - self.part.size, self.means.free_space(folder))
 
     def _refuse(self, what: str) -> NoReturn:
         """Raise MagpieError, with nothing kept of a file that cannot be used."""

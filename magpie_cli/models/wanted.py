@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from magpie_cli.errors import UsageError
-from magpie_cli.models.cache import Note, cache_folder, is_whole, path_of
+from magpie_cli.errors import MagpieError, UsageError
+from magpie_cli.models.cache import Note, cache_folder, is_whole, part_path, path_of, size_of
 from magpie_cli.models.catalogue import CATALOGUE, CatalogueModel
-from magpie_cli.models.names import FORMS, HubFile, Source, read_name
+from magpie_cli.models.names import HubFile, Source, forms, read_name
 
 ASK_FIRST = 4_000_000_000  # bytes; larger models are fetched by `magpie pull` alone
 
@@ -36,6 +36,11 @@ class Wanted:
     licence: str | None = None
     asked: bool = False
 
+    @property
+    def in_part(self) -> int:
+        """How many bytes of it an earlier download left."""
+        return 0 if self.present else size_of(part_path(self.path))
+
     def sentence(self) -> str:
         """`qwen2.5:1.5b, 1.12 GB, licence Apache-2.0, from hf:...`."""
         much = "of unknown size" if self.size is None else size_text(self.size)
@@ -52,6 +57,7 @@ def find_model(
 
     Raises UsageError where it is no name, or names a file that is not there.
     """
+    _refuse_other_file(name, catalogue)
     found = read_name(name, catalogue)
     if isinstance(found, Path):
         return _own_file(name, found)
@@ -90,6 +96,17 @@ def ask_first(wanted: Wanted) -> UsageError:
     )
 
 
+def check_space(folder: Path, missing: int, free: int, instead: str = "") -> None:
+    """Raises MagpieError where `free` bytes do not hold the `missing` ones; `instead` helps too."""
+    if free < missing:
+        raise MagpieError(
+            f"the disk of {folder} is too full: {size_text(missing)} to fetch, "
+            f"{size_text(free)} free",
+            f"{instead}free some space, or keep models elsewhere: export "
+            "XDG_CACHE_HOME=/another/disk",
+        )
+
+
 def size_text(size: int) -> str:
     """`1.12 GB`, `386 MB`: by thousands, as hubs count."""
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -99,13 +116,25 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
+def _refuse_other_file(name: str, catalogue: Mapping[str, CatalogueModel]) -> None:
+    """Nobody is asked over the network for what lies here, and is no model."""
+    other = name.lower() in catalogue or name.lower().endswith(".gguf")
+    if other or not name.isprintable() or not os.path.isfile(name):  # noqa: PTH113 - never raises
+        return
+    meant = f"; for Ollama's: library/{name}" if "/" not in name else ""
+    raise UsageError(
+        f"{name} is a file on this machine whose name does not end in .gguf",
+        f"if it is a GGUF model, rename it{meant}; else {forms(name, catalogue)}",
+    )
+
+
 def _own_file(name: str, path: Path) -> Wanted:
     path = path.absolute()
     try:
         if not path.is_file():
             what = "that is a folder" if path.is_dir() else "there is no such file"
-            raise UsageError(f"{name}: {what}", f"give {FORMS}")
+            raise UsageError(f"{name}: {what}", forms(name))
         size = path.stat().st_size
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", f"give {FORMS}") from error
+        raise UsageError(f"{name} cannot be read: {error.strerror}", forms(name)) from error
     return Wanted(name, "file", path, present=True, size=size)

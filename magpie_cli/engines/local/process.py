@@ -9,9 +9,9 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from magpie_cli.engines.local.load import Load
 from magpie_cli.errors import MagpieError
 
 CHILD = Path(__file__).with_name("child.py")
@@ -22,16 +22,6 @@ LONGEST_LINE = 1000  # bytes that are kept of one
 BLOCK = 64 * 1024
 
 _OTHERWISE = "or another engine: --base-url URL, --engine ollama"
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What llama.cpp is to do: `context` is in tokens, for all slots together."""
-
-    path: Path
-    slots: int
-    context: int
-    threads: int
 
 
 class LlamaProcess:
