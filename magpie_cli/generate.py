@@ -14,6 +14,7 @@ from magpie_cli.engine import DialogueRequest, Engine, EngineError
 from magpie_cli.engines import choose_engine, find_row, key_variable, open_engine, prompts_name
 from magpie_cli.errors import MagpieError, NotFinished, OutputClosed
 from magpie_cli.feed import Feed, FileFeed, PipeFeed
+from magpie_cli.ids import Shard
 from magpie_cli.limits import Limits
 from magpie_cli.lines import input_name, no_pairs
 from magpie_cli.pace import Pace
@@ -48,6 +49,8 @@ def generate(settings: Settings) -> Summary:
     try:
         check_output(settings.output, settings.failures, settings.input)
         engine, why = choose_engine(settings)
+        if settings.shard:
+            Shard.parse(settings.shard)
         if settings.token_file:
             variable = key_variable(engine, settings)
             os.environ[variable] = read_token(Path(settings.token_file))
@@ -96,7 +99,7 @@ class _Run:
     async def _work(self, stop: Shutdown) -> bool:
         """Whether every pair has its outcome at the end."""
         prompts = own_prompts()
-        if self.source.lines is not None:
+        if self.source.lines is not None and not self.settings.shard:
             self.tally.total = self.source.lines * self.settings.samples
         limits = Limits(self.settings, self.tally, stop)
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
@@ -123,6 +126,7 @@ class _Run:
             input=self.settings.input,
             input_digest=self.source.digest,
             samples=self.settings.samples,
+            shard=self.settings.shard,
             expected=self.tally.total,
         )
 
@@ -152,7 +156,7 @@ class _Run:
                 feed,
                 engine,
                 store,
-                concurrency=self.settings.concurrency or find_row(self.engine).concurrency,
+                concurrency=self._concurrency(),
                 tally=self.tally,
                 on_outcome=on_outcome,
                 stop=stop,
@@ -164,6 +168,10 @@ class _Run:
             self.tally.total = plan.expected
             store.finish(plan.expected, plan.tried, plan.passed_over)
         return finished
+
+    def _concurrency(self) -> int:
+        each = find_row(self.engine).concurrency * max(1, len(self.settings.base_url or ()))
+        return self.settings.concurrency or each
 
     def _note(self, sentence: str) -> None:
         """What goes on before the first line, which the engine's model belongs into."""

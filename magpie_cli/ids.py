@@ -4,8 +4,11 @@ import hashlib
 import re
 from array import array
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Self
 
 import orjson
+
+from magpie_cli.errors import UsageError
 
 SAMPLE_SUFFIX = re.compile(r"~[0-9]+\Z")  # never the end of an id that a user gives
 
@@ -27,6 +30,27 @@ def sample_id(pair_id: str, sample: int) -> str:
     The first has no suffix, so that asking for more samples later only adds rows.
     """
     return pair_id if sample == 1 else f"{pair_id}~{sample}"
+
+
+class Shard(NamedTuple):
+    """The `number`-th (from 1) of `parts` parts of all pairs: each is in one, by its id alone."""
+
+    number: int
+    parts: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`2/16`. Raises UsageError."""
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.parts:
+            raise UsageError(f"--shard {text} is not I/N", "as 1/4, 2/4, 3/4 and 4/4")
+        return shard
+
+    def has(self, id_: str) -> bool:
+        """Whether the pair `id_` is in it: by sha256, the same on every machine."""
+        digest = hashlib.sha256(id_.encode()).digest()
+        return int.from_bytes(digest[:8], "big") % self.parts == self.number - 1
 
 
 class IdSet:

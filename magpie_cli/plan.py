@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 from magpie_cli.engine import DialogueRequest
-from magpie_cli.ids import IdSet, sample_id
+from magpie_cli.ids import IdSet, Shard, sample_id
 from magpie_cli.personas import PairReader
 from magpie_cli.prompts import control_tokens
 from magpie_cli.records import Failure, PersonaPair
@@ -21,8 +21,8 @@ class Plan:
     Now and then a None, while it passes over a long stretch that is done.
 
     `pairs` counts the pairs read so far, `expected` all outcomes that they and the unreadable lines
-    are to have, the skipped ones too. `exhausted` turns true when the input is through; it stays
-    false when --limit ends the iteration before.
+    are to have, the skipped ones too; those of other shards are not in it. `exhausted` turns true
+    when the input is through; it stays false when --limit ends the iteration before.
 
     `failed` are the ids that an earlier run failed at. Those that --retry-failed names are tried
     again, and then stand in `tried`; the others in `passed_over`. Under --limit, where it names
@@ -48,10 +48,13 @@ class Plan:
         self._failed = failed or FailedBefore()
         self._retry = settings.retry_failed or ("none" if settings.limit else "transient")
         self._tally = tally
+        self._shard = Shard.parse(settings.shard) if settings.shard else None
         self._begun = 0
 
     def __iter__(self) -> Iterator[DialogueRequest | Failure | None]:
         for pair in self._reader:
+            if self._shard and not self._shard.has(pair.id):
+                continue
             self.pairs += isinstance(pair, PersonaPair)
             for item in [pair] if isinstance(pair, Failure) else self._requests(pair):
                 self.expected += 1

@@ -1,5 +1,6 @@
 """What one `magpie generate` was asked to do: one field a flag."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ RetryFailed = Literal["transient", "all", "none"]
 class Settings:
     """The flags of `generate`, by their names. Times in seconds; None where a flag was not given.
 
-    `input` and `output` are paths, `-` for standard input and output.
+    `input` and `output` are paths, `-` for standard input and output. `shard` is `I/N`.
     """
 
     input: str
@@ -24,7 +25,7 @@ class Settings:
     turns: int = 1
     model: str | None = None
     engine: str | None = None
-    base_url: str | None = None
+    base_url: Sequence[str] | None = None
     rpc_url: str | None = None
     devnet: bool = False
     concurrency: int | None = None
@@ -34,6 +35,7 @@ class Settings:
     top_p: float | None = None
     max_tokens: int | None = None
     limit: int | None = None
+    shard: str | None = None
     timeout: float = 600.0
     give_up_after: float = 1800.0
     token_file: str | None = None

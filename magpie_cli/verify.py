@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from magpie_cli.ids import sample_id
+from magpie_cli.ids import Shard, sample_id
 from magpie_cli.records import Failure
 from magpie_cli.source import Source, open_source
 from magpie_cli.store import Manifest, find_output, read_ids
@@ -141,7 +141,10 @@ def _compare(
     if source.digest and manifest.input_digest and source.digest != manifest.input_digest:
         remarks.append(f"{source.path} is not as it was when {rows.path} was made")
     missing = []
+    shard = Shard.parse(manifest.shard) if manifest.shard else None
     for pair in source.pairs():
+        if shard and not shard.has(pair.id):
+            continue
         samples = 1 if isinstance(pair, Failure) else manifest.samples
         for sample in range(1, samples + 1):
             id_ = sample_id(pair.id, sample)

@@ -122,7 +122,7 @@ async def test_other_options_go_along(server: ChatServer) -> None:
 
 async def test_another_address_is_sent_the_same(server: ChatServer) -> None:
     """With --base-url the preset still says what it is for: a Dria server elsewhere."""
-    async with connect(DRIA, Settings("-", base_url=server.url), NO_KEYS) as model:
+    async with connect(DRIA, Settings("-", base_url=[server.url]), NO_KEYS) as model:
         await model.complete(MESSAGES, Sampling())
     assert server.asked[0].body["timeout_secs"] == 600
     assert server.asked[0].body["max_tokens"] == 2048

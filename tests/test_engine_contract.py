@@ -63,7 +63,7 @@ def settings(name: str, model: str, server: ChatServer) -> Settings:
     return Settings(
         "-",
         model=model,
-        base_url=server.url if name == "openai" else None,
+        base_url=[server.url] if name == "openai" else None,
         devnet=name == "dria",
     )
 

@@ -32,7 +32,7 @@ def connected(
     **settings: Any,
 ) -> AbstractAsyncContextManager[HttpChatModel]:
     """A model at `url`, as `--engine PRESET --base-url URL` would have it."""
-    return connect(ENGINES[preset], Settings("-", base_url=url, **settings), environment)
+    return connect(ENGINES[preset], Settings("-", base_url=[url], **settings), environment)
 
 
 async def completed(server: ChatServer, sampling: Sampling = Sampling()) -> Completion:  # noqa: B008 - frozen

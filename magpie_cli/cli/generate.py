@@ -63,8 +63,12 @@ def generate(
         ),
     ] = None,
     base_url: Annotated[
-        str | None,
-        option("--base-url", metavar="URL", help="An OpenAI-compatible server (ends in /v1)."),
+        list[str] | None,
+        option(
+            "--base-url",
+            metavar="URL",
+            help="An OpenAI-compatible server (ends in /v1); may be given several times.",
+        ),
     ] = None,
     rpc_url: Annotated[
         str | None,
@@ -107,6 +111,12 @@ def generate(
     limit: Annotated[
         int | None,
         option("--limit", metavar="N", min=1, help="Begin at most N dialogues in this run."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        option(
+            "--shard", metavar="I/N", help="Only the I-th of N parts of the pairs, by their ids."
+        ),
     ] = None,
     timeout: Annotated[
         float,

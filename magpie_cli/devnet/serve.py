@@ -43,7 +43,9 @@ async def _serve(
     from magpie_cli.devnet.network import open_devnet
 
     stopped: asyncio.Future[Signals] = asyncio.get_running_loop().create_future()
-    settings = Settings("-", model=options.writer_model, base_url=options.writer_url)
+    settings = Settings(
+        "-", model=options.writer_model, base_url=options.writer_url and [options.writer_url]
+    )
     async with (
         open_writer(options.writer, settings) as model,
         open_devnet(options, model) as devnet,

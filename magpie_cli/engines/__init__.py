@@ -5,8 +5,9 @@ dialogues come from elsewhere, an Engine), and one row here.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from magpie_cli.devnet import NO_SDK
 from magpie_cli.engine import (
     ChatModel,
     Engine,
+    EngineRefused,
     EngineRow,
     Queueing,
     Sampling,
@@ -22,10 +24,11 @@ from magpie_cli.engine import (
     ignore_sentence,
     processors,
 )
-from magpie_cli.errors import UsageError
+from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
+from magpie_cli.spread import Server, SpreadEngine
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
 FEW_CORES = 4
@@ -209,17 +212,56 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     module = import_module(row.module)
     await _prepare(module, settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+
+    def paced(chat: ChatModel) -> Server:
+        gate = pace.new_gate(settings.concurrency or row.concurrency)
+        return Server(ChatEngine(PacedChatModel(chat, pace, gate), sampling, prompts), gate)
+
     async with AsyncExitStack() as stack:
-        source = await pace.attempt(
-            lambda: stack.enter_async_context(module.connect(row, settings))
-        )
+
+        async def connected(settings: Settings) -> Engine | ChatModel:
+            return await pace.attempt(
+                lambda: stack.enter_async_context(module.connect(row, settings))
+            )
+
+        if len(settings.base_url or ()) > 1:
+            models = await _connect_all(settings, connected, say)
+            yield SpreadEngine([paced(model) for model in models])
+            return
+        source = await connected(settings)
         if isinstance(source, ChatModel):
-            gate = pace.new_gate(settings.concurrency or row.concurrency)
-            yield ChatEngine(PacedChatModel(source, pace, gate), sampling, prompts)
+            yield paced(source).engine
         else:
             if isinstance(source, Queueing):
                 pace.queues.append(source)
             yield PacedEngine(source, pace)
+
+
+async def _connect_all(
+    settings: Settings,
+    connected: Callable[[Settings], Awaitable[Engine | ChatModel]],
+    say: Callable[[str], None],
+) -> list[ChatModel]:
+    """The same model on each of the servers that answer; all of them must have it."""
+    models: list[ChatModel] = []
+    for url in settings.base_url or ():
+        try:
+            source = await connected(replace(settings, base_url=[url]))
+        except (UsageError, NotFinished, EngineRefused):
+            raise
+        except MagpieError as error:
+            lost = error
+            say(f"going on without one server: {error.message}")
+        else:
+            models += [source] if isinstance(source, ChatModel) else []
+    if not models:
+        raise lost
+    if len(names := {model.model for model in models}) > 1:
+        raise UsageError(
+            f"the servers have different models: {', '.join(sorted(names))}",
+            "name one that all of them have with --model",
+        )
+    return models
 
 
 @asynccontextmanager

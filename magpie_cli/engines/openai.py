@@ -31,12 +31,12 @@ NO_LISTING = ("http_404", "http_405")  # kinds of a server that lists no models
 async def connect(
     row: EngineRow, settings: Settings, environment: Mapping[str, str] = os.environ
 ) -> AsyncIterator[HttpChatModel]:
-    """A model of the server that the preset or --base-url names.
+    """A model of the server that the preset or the first --base-url names.
 
     Raises UsageError for a bad URL, a lacking key or an unknown model; MagpieError where nothing
     answers; EngineRefused where the key is not accepted.
     """
-    base_url = checked_url(settings.base_url or row.base_url or "")
+    base_url = checked_url(settings.base_url[0] if settings.base_url else row.base_url or "")
     limits = aiohttp.ClientTimeout(
         total=settings.timeout,
         sock_connect=CONNECT_TIMEOUT,

@@ -32,6 +32,7 @@ class Facts:
     input: str = "-"
     input_digest: str | None = None
     samples: int = 1
+    shard: str | None = None
     expected: int | None = None
 
 
@@ -96,6 +97,7 @@ class FileStore:
                     input=facts.input,
                     input_digest=facts.input_digest,
                     samples=facts.samples,
+                    shard=facts.shard,
                     expected=facts.expected,
                     failures=paths.failures_name,
                     pid=os.getpid(),

@@ -20,7 +20,8 @@ class Manifest:
     """`identity` are the settings that change a row, none of them secret.
 
     `input` is the input's path, `-` for standard input, `input_digest` sha256 over its bytes, None
-    where it could be read only once; `samples` were asked for each pair. `expected` counts the
+    where it could be read only once; `samples` were asked for each pair, of all or of those of one
+    `shard`. `expected` counts the
     outcomes of the whole input, None while that is unknown. `failures` is where its failures go,
     seen from the output's folder. `pid` is the run that wrote it last; `clean` says whether that
     run got through its whole input. Below `durable_output` and `durable_failures`, in bytes,
@@ -31,6 +32,7 @@ class Manifest:
     input: str
     input_digest: str | None
     samples: int
+    shard: str | None
     expected: int | None
     failures: str
     pid: int
