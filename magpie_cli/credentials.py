@@ -6,7 +6,7 @@ shows those to everybody.
 """
 
 import json
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TextIO
 
@@ -59,10 +59,11 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         telling = {secret.strip() for secret in secrets}
         # As each stands, and as it stands in JSON.
-        self._forms = {form for secret in telling if _is_telling(secret) for form in _forms(secret)}
+        forms = {form for secret in telling if _is_telling(secret) for form in _forms(secret)}
+        self._forms = sorted(forms, key=len, reverse=True)  # one may begin another
 
     @classmethod
-    def of(cls, environment: MutableMapping[str, str]) -> "Redactor":
+    def of(cls, environment: Mapping[str, str]) -> "Redactor":
         """Of all credentials that are set now."""
         return cls(environment.get(variable, "") for variable in VARIABLES)
 
@@ -82,7 +83,7 @@ class Redactor:
 class RedactedStream:
     """A text stream that every write goes through the redactor of."""
 
-    def __init__(self, stream: TextIO, environment: MutableMapping[str, str]) -> None:
+    def __init__(self, stream: TextIO, environment: Mapping[str, str]) -> None:
         self._stream = stream
         self._environment = environment
 
@@ -90,6 +91,11 @@ class RedactedStream:
         """Write `text` without a credential that is set by then."""
         self._stream.write(Redactor.of(self._environment).text(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of them so."""
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)

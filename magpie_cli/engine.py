@@ -1,7 +1,7 @@
 """The two seams of the house: where a dialogue comes from, and where one completion comes from.
 
 An engine speaks its protocol and says what each of its errors means; what to do about it is decided
-above (pace.py, run.py), which never read an error's text:
+above (pace/, run.py), which never read an error's text:
 
 EngineError
 ├── Transient       try again: connection lost, timeout, 5xx, cut or invalid JSON, empty reply

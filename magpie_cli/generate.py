@@ -9,7 +9,7 @@ from signal import SIGPIPE, Signals
 
 from magpie_cli.credentials import Redactor, read_token
 from magpie_cli.display import open_display, ticking
-from magpie_cli.display.recorded import Recorded
+from magpie_cli.display.event_log import WithEventLog
 from magpie_cli.engine import DialogueRequest, Engine, EngineError
 from magpie_cli.engines import choose_engine, find_row, key_variable, open_engine, prompts_name
 from magpie_cli.errors import MagpieError, NotFinished, OutputClosed
@@ -45,7 +45,7 @@ def generate(settings: Settings) -> Summary:
     Whatever ended it, an error or a signal, stands in the summary.
     """
     tally = Tally()
-    display = Recorded(open_display(settings, tally), tally)
+    display = WithEventLog(open_display(settings, tally), tally)
     try:
         check_output(settings.output, settings.failures, settings.input)
         engine, why = choose_engine(settings)
@@ -75,7 +75,7 @@ class _Run:
     engine: str
     why: str
     tally: Tally
-    display: Recorded
+    display: WithEventLog
 
     async def work(self) -> Summary:
         """Run until the input, a signal or an error ends it."""

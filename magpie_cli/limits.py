@@ -87,6 +87,7 @@ def _allowed(text: str | None) -> tuple[float, bool] | None:
     except ValueError:
         number = -1.0
     is_share = text.endswith("%")
-    if not 0 <= number < (100.001 if is_share else float("inf")):
+    good = 0 <= number <= 100 if is_share else number >= 0 and number.is_integer()
+    if not good:
         raise UsageError(f"--max-failures {text} is no number and no share", "as 10, or as 5%")
     return (number / 100 if is_share else number), is_share

@@ -4,15 +4,16 @@ A server that dies gives its dialogues to the others, which go on where they wer
 has so far is sent along, as after a crash.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from magpie_cli.engine import DialogueRequest, Engine, ServerLost
 from magpie_cli.pace.gate import Gate
 from magpie_cli.records import Dialogue, Usage
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Server:
     """One of them. `in_flight` counts its dialogues, each of which has one request at a time."""
 
@@ -20,10 +21,9 @@ class Server:
     gate: Gate
     in_flight: int = 0
 
-    @property
-    def reluctance(self) -> tuple[bool, int]:
-        """The one with the least takes the next dialogue."""
-        return not self.gate.breaker.is_closed, self.in_flight
+    def reluctance(self, lost: "Collection[Server]") -> tuple[bool, bool, int]:
+        """The one with the least takes the dialogue, not one of those that have `lost` it."""
+        return not self.gate.is_open, self in lost, self.in_flight
 
 
 class SpreadEngine:
@@ -34,7 +34,7 @@ class SpreadEngine:
         self.model = servers[0].engine.model
         self._servers = servers
         for server in servers:
-            server.gate.is_needed = self._is_needed
+            server.gate.is_needed = partial(self._is_needed, server)
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """As Engine.dialogue, begun at one server and perhaps ended at another."""
@@ -46,8 +46,9 @@ class SpreadEngine:
             spent += usage
             request.on_utterance(text, usage)
 
+        lost: list[Server] = []
         while True:
-            server = min(self._servers, key=lambda server: server.reluctance)
+            server = min(self._servers, key=lambda server: server.reluctance(lost))
             server.in_flight += 1
             so_far = tuple(utterances)
             try:
@@ -55,10 +56,10 @@ class SpreadEngine:
                     replace(request, utterances=so_far, usage=spent, on_utterance=heard)
                 )
             except ServerLost:
-                continue
+                lost = [server]  # it may be well again by the time that the next one is lost
             finally:
                 server.in_flight -= 1
 
-    def _is_needed(self) -> bool:
-        """Whether a closed gate is worth waiting at: no other is open."""
-        return not any(server.gate.breaker.is_closed for server in self._servers)
+    def _is_needed(self, server: Server) -> bool:
+        """Whether its gate is worth waiting at while it is closed: no other is open."""
+        return not any(other.gate.is_open for other in self._servers if other is not server)

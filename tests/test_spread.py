@@ -1,19 +1,34 @@
 """Several servers: the least busy gets the next dialogue, the dead lose theirs to the others."""
 
+import asyncio
+import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
+from magpie_cli.converse import ChatEngine
+from magpie_cli.engine import (
+    Completion,
+    DialogueRequest,
+    EngineError,
+    Message,
+    Sampling,
+    Throttled,
+    Transient,
+)
 from magpie_cli.engines import open_engine
 from magpie_cli.errors import UsageError
-from magpie_cli.pace import Pace
+from magpie_cli.pace import Pace, PacedChatModel
 from magpie_cli.prompts import own_prompts
+from magpie_cli.records import PersonaPair, Usage
 from magpie_cli.settings import Settings
+from magpie_cli.spread import Server, SpreadEngine
 from tests.chat_server import ChatServer, refuses
 from tests.conftest import Magpie, rows_of
+from tests.virtual_time import run_virtually
 
 Pairs = Callable[..., Path]
 
@@ -86,3 +101,79 @@ async def test_servers_with_different_models_are_a_usage_error(servers: list[Cha
     with pytest.raises(UsageError, match="other, tiny"):
         async with open_engine("openai", settings, own_prompts(), Pace()):
             pass
+
+
+class Scripted:
+    """A ChatModel that does what `act` does at that time, and then answers after half a second."""
+
+    name = model = "scripted"
+
+    def __init__(self, act: Callable[[float], None] = lambda _: None) -> None:
+        self.act = act
+        self.asked_at: list[float] = []
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """One answer, or what the script raises."""
+        del messages, sampling
+        now = asyncio.get_running_loop().time()
+        self.asked_at.append(now)
+        self.act(now)
+        await asyncio.sleep(0.5)
+        return Completion("words", "stop", Usage(1, 1))
+
+
+def spread(models: Sequence[Scripted], workers: int, until: float) -> list[str]:
+    """What becomes of dialogues that so many workers ask for, up to that virtual second."""
+
+    async def work() -> list[str]:
+        loop = asyncio.get_running_loop()
+        pace = Pace(clock=loop.time, patience=3600.0, uniform=random.Random(1).uniform)  # noqa: S311
+        servers = []
+        for model in models:
+            gate = pace.new_gate(workers)
+            chat = PacedChatModel(model, pace, gate)
+            servers.append(Server(ChatEngine(chat, Sampling(), own_prompts()), gate))
+        engine, outcomes = SpreadEngine(servers), []
+
+        async def worker(number: int) -> None:
+            while loop.time() < until:
+                pair = PersonaPair(f"{number}", "a scientist", "a librarian", None, {}, 1, "{}")
+                try:
+                    await engine.dialogue(DialogueRequest(pair.id, pair, 2))
+                    outcomes.append("made")
+                except EngineError as error:
+                    outcomes.append(error.kind)
+
+        await asyncio.gather(*map(worker, range(workers)))
+        return outcomes
+
+    return run_virtually(work())
+
+
+def test_a_server_that_asks_for_minutes_is_left_alone_for_them() -> None:
+    """The others make the dialogues meanwhile, and nobody goes round in circles."""
+
+    def busy(now: float) -> None:
+        if now < 1:
+            raise Throttled("http_429", "busy", 300.0)
+
+    asks, works = Scripted(busy), Scripted()
+    outcomes = spread([asks, works], 4, until=600)
+    assert set(outcomes) == {"made"}
+    assert not [at for at in asks.asked_at if 1 < at < 300]
+    assert [at for at in asks.asked_at if at > 301]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_a_dead_server_fails_no_pair_and_is_found_when_it_lives_again(workers: int) -> None:
+    """With few dialogues in flight or many: the other makes them, and probes find the first."""
+
+    def dead(now: float) -> None:
+        if now < 200:
+            raise Transient("connection", "refused")
+
+    dies, works = Scripted(dead), Scripted()
+    outcomes = spread([dies, works], workers, until=1500)
+    assert set(outcomes) == {"made"}
+    assert len([at for at in dies.asked_at if at < 200]) < 80
+    assert len([at for at in dies.asked_at if at > 800]) > 500 * min(workers, 2) / 2

@@ -1,4 +1,4 @@
-"""How hard we push. Nothing else in the house waits on purpose or tries again.
+"""How hard we push: nothing else sends a request to an engine again, or waits before it does.
 
 __init__.py  one request: what is tried again, how often, and after how long
 gate.py      the way to one server
@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from magpie_cli.engine import (
     ChatModel,
@@ -44,7 +44,7 @@ ATTEMPTS = 6
 BACKOFF_BASE = 0.5  # seconds, as all below
 BACKOFF_CAP = 60.0
 THROTTLED_BASE = 2.0
-LONGEST_PAUSE = 15 * 60.0  # of a whole server
+LONGEST_PAUSE = 15 * 60.0  # of a whole server, unless the user has more patience than usual
 BUDGET_SECONDS = 1.0  # between two looks at the budget of retries
 PATIENCE = 30 * 60.0
 LONGEST_DATE = 366 * 24 * 3600.0  # that is worth naming
@@ -80,7 +80,7 @@ class Pace:
         self._sleep = sleep
         self._uniform = uniform
         self._budget = Budget(clock)
-        self._in_flight: dict[object, tuple[str, float]] = {}
+        self._in_flight: dict[asyncio.Task[Any] | None, tuple[str, float]] = {}
         self._heard_at = clock()
         self._pauses: set[asyncio.Timeout] = set()
         self._stopped = False
@@ -88,6 +88,8 @@ class Pace:
 
     def stop(self) -> None:
         """The run is to end: what only waits, here or in a queue, raises NotFinished."""
+        if self._stopped:
+            return
         self._stopped = True
         for pause in self._pauses:
             pause.reschedule(asyncio.get_running_loop().time())
@@ -128,9 +130,12 @@ class Pace:
                     return await request()
             except Transient as error:
                 refused, waited = 0, 0.0
-                failed += counts
+                if counts:
+                    failed += 1
                 error.attempts = failed
                 if failed == ATTEMPTS:
+                    if gate and error.of_server and not gate.is_needed():
+                        raise _lost(error.message) from error
                     raise
                 await self._try_again(error, self._jitter(BACKOFF_BASE, failed), gate)
             except PairRefused as error:
@@ -153,7 +158,7 @@ class Pace:
         while True:
             while (wait := gate.wait()) > 0:
                 if not gate.is_needed():
-                    raise ServerLost("server_lost", "this server does not answer")
+                    raise _lost("this server is left alone for a while")
                 if gate.breaker.out_for > self._patience:
                     raise _no_more_patience("the server fails", self._patience)
                 await self._pause(wait)
@@ -187,7 +192,7 @@ class Pace:
         self._on_retry(error, delay)
         await self._sleep(delay)
         while gate and gate.breaker.is_closed and not self._budget.take():
-            await self._sleep(BUDGET_SECONDS)
+            await self._pause(BUDGET_SECONDS)
 
     async def _pause(self, delay: float) -> None:
         """Sleep, but raise NotFinished once the run is stopped."""
@@ -206,11 +211,13 @@ class Pace:
     def _delay(self, error: Throttled, refused: int) -> float:
         """Seconds to wait after the `refused`-th refusal of one request."""
         asked = error.retry_after or 0.0
-        if asked > LONGEST_PAUSE:
+        most = LONGEST_PAUSE if self._patience <= PATIENCE else self._patience
+        if asked > most:
             again = datetime.now(UTC).astimezone() + timedelta(seconds=min(asked, LONGEST_DATE))
             raise NotFinished(
                 f"{error.message}: the server asks to wait {asked:.0f} s",
-                f"run the same command again after {again:%Y-%m-%d %H:%M:%S}",
+                f"run the same command again after {again:%Y-%m-%d %H:%M:%S}, or wait longer with "
+                "--give-up-after",
             ) from error
         return asked + self._jitter(THROTTLED_BASE, refused)
 
@@ -229,6 +236,10 @@ def _tell(gate: Gate | None, error: EngineError, epoch: int) -> None:
         gate.throttled(error, epoch)
     else:
         gate.answered(epoch)
+
+
+def _lost(why: str) -> ServerLost:
+    return ServerLost("server_lost", why)
 
 
 def _no_more_patience(message: str, patience: float) -> NotFinished:

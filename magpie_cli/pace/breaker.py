@@ -5,11 +5,11 @@ from enum import Enum, auto
 
 from magpie_cli.pace.window import Window
 
-WINDOW = 60  # seconds, as below
+WINDOW = 60  # seconds
 FEWEST = 20  # outcomes that say anything
 SHARE = 0.5  # of them that failed
-SHORTEST_REST = 30.0
-LONGEST_REST = 300.0
+SHORTEST_REST = 30.0  # seconds
+LONGEST_REST = 300.0  # seconds
 PROBES = 3
 LOOK_SECONDS = 1.0  # while the probes are out
 
@@ -21,11 +21,10 @@ class _State(Enum):
 
 
 class Breaker:
-    """Opens when half of the last minute's outcomes failed, or the last 20 all did.
+    """Opens when half of the last minute's outcomes failed, of at least 20, or the last 20 all did.
 
-    Closes when all probes come back.
-
-    Each time that a probe fails it rests twice as long.
+    Closes when all probes come back; each time that one fails, it rests twice as long. What was
+    sent before it opened says nothing any more.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -44,6 +43,13 @@ class Breaker:
     def is_closed(self) -> bool:
         """Whether requests pass."""
         return self._state is _State.CLOSED
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a probe is to be sent."""
+        if self._state is _State.OPEN:
+            return self._clock() >= self._until
+        return self._state is _State.PROBING and self._sent < PROBES
 
     @property
     def out_for(self) -> float:
@@ -65,7 +71,9 @@ class Breaker:
 
     def answered(self, epoch: int) -> None:
         """A request that was let through in that epoch came back well."""
-        if self._state is _State.PROBING and epoch == self.epoch:
+        if epoch != self.epoch:  # of before an outage
+            return
+        if self._state is _State.PROBING:
             self._back += 1
             if self._back == PROBES:
                 self._state = _State.CLOSED
@@ -77,9 +85,11 @@ class Breaker:
 
     def failed(self, epoch: int) -> None:
         """A request that was let through in that epoch did not."""
+        if epoch != self.epoch:
+            return
         self._bad.add()
         self._failed_in_a_row += 1
-        if self._state is _State.PROBING and epoch == self.epoch:
+        if self._state is _State.PROBING:
             self._rest = min(LONGEST_REST, self._rest * 2)
             self._open()
         elif self.is_closed and self._is_too_much():

@@ -1,4 +1,7 @@
-"""Retries are at most a tenth of all requests: a server in trouble must not get more of them."""
+"""Retries are at most a tenth of all requests, or one in two seconds where those are few.
+
+A server in trouble must not get more of them.
+"""
 
 from collections.abc import Callable
 

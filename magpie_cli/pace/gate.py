@@ -22,6 +22,12 @@ class Gate:
         self._clock = clock
         self._paused_until = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request would be let through now."""
+        paused = self._paused_until > self._clock()
+        return not paused and (self.breaker.is_closed or self.breaker.is_due)
+
     def wait(self) -> float:
         """Seconds until it is worth asking again; 0 lets one request through to the limit."""
         left = self._paused_until - self._clock()

@@ -21,13 +21,12 @@ def watching(
     def look() -> None:
         nonlocal timer, said_at
         timer = loop.call_later(silent / 4, look)
-        oldest = pace.oldest
-        quiet = pace.quiet_for
-        if oldest is None or quiet < silent:
+        name, age = pace.oldest or ("", 0.0)
+        quiet = min(pace.quiet_for, age)
+        if quiet < silent:
             said_at = 0.0
         elif quiet >= 2 * said_at:
             said_at = quiet
-            name, age = oldest
             say(f"no answer for {quiet:.0f} s; the oldest request ({name}) is {age:.0f} s old")
 
     timer = loop.call_later(silent / 4, look)

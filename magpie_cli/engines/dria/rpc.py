@@ -80,6 +80,9 @@ class Rpc:
         """Tell an outage from a hiccup: of each call, for one may fail while the others work."""
         try:
             yield
+        except PairRefused:
+            self._failures[name] = 0  # it answers
+            raise
         except EngineRefused as error:
             error.hint = _HINTS.get(error.kind, "check --rpc-url")
             raise

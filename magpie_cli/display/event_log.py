@@ -15,7 +15,7 @@ from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
 
 
-class Recorded:
+class WithEventLog:
     """A display whose events go into a file as well, from `keep` on."""
 
     def __init__(self, shown: Display, tally: Tally) -> None:
