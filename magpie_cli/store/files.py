@@ -59,7 +59,12 @@ class FileStore:
     ) -> None:
         self.set_aside: str | None = None
         before = Manifest.read(paths.manifest)
-        self.done = self._mend(paths, output, failures, before)
+        try:
+            self.done = self._mend(paths, output, failures, before)
+        except OSError:
+            if before and (output.is_broken or failures.is_broken):
+                replace(before, rewrite=True).write(paths.manifest)
+            raise
         # What failed with other settings, or was begun, says nothing of these.
         same = before is not None and before.identity == manifest.identity
         self.failed = FailedBefore.read(paths.failures, self.done) if same else FailedBefore()
@@ -156,7 +161,8 @@ class FileStore:
             if not self._output.is_broken:
                 self._output.sync()
                 self._turns.close()
-        remove_if_empty(self._failures)
+        with disk_errors(self._paths.failures):
+            remove_if_empty(self._failures)
 
     def refuse_loss(self) -> None:
         """Raise MagpieError where the rows went to a file that its name no longer leads to."""
