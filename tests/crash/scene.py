@@ -84,7 +84,9 @@ def quiet_run(nursery: Nursery, scene: Scene, folder: Path) -> Quiet:
     wrong = list(faults_of(folder))
     if child.code not in (0, 3) or wrong:
         raise RuntimeError(f"exit {child.code}, {wrong}: {child.said}")
-    return Quiet(sorted(lines_of(folder / OUTPUT)), sorted(set(ids_of(folder / FAILURES))), child.code)
+    return Quiet(
+        sorted(lines_of(folder / OUTPUT)), sorted(set(ids_of(folder / FAILURES))), child.code
+    )
 
 
 def differences(folder: Path, quiet: Quiet, child: Child) -> Iterator[str]:
