@@ -87,7 +87,8 @@ class FileStore:
     def open(cls, paths: OutputPaths, facts: Facts, care: Care) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
         aside = _set_aside(paths, care.wait_lock) if care.fresh else None
-        refuse_foreign(paths, facts.identity)
+        if not paths.output.exists():
+            refuse_foreign(paths, facts.identity)  # before there is one
         with locked(paths.output, paths, care.wait_lock) as output:
             refuse_foreign(paths, facts.identity)  # now that nobody else can change it
             with locked(paths.failures, paths) as failures:
