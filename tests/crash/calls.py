@@ -55,7 +55,7 @@ def read_log(path: Path) -> list[Call]:
 
 def stand_between(log: str, fault: Fault | None) -> None:
     """From now on every call of disk.py in this process comes by here."""
-    disk.os = _Calls(log, fault)  # type: ignore[assignment] # a stand-in for the module
+    disk.os = _Calls(log, fault)  # type: ignore[assignment,attr-defined] # a stand-in
 
 
 class _Calls:

@@ -10,11 +10,10 @@ import orjson
 from magpie_cli.store.disk import FULL
 from tests.crash.calls import Call, Fault, read_log
 from tests.crash.nursery import Child, Nursery
-from tests.crash.points import SYNCED, Setting, calls_of, copy_of, first_run, hole, torn_row
+from tests.crash.points import SYNCED, calls_of, copy_of, first_run, hole, torn_row
 from tests.crash.scene import FAILURES, OUTPUT, Quiet, Scene, differences, log_of, quiet_run, stage
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-KINDS = ("write", "fdatasync", "fsync", "ftruncate", "rename", "open", "mkdir", "unlink")
 
 
 @dataclass(slots=True)
@@ -29,11 +28,14 @@ class Answered:
 def answer_with_errors(
     nursery: Nursery, scene: Scene = SYNCED, *, every_call: bool = False
 ) -> Answered:
-    """Each error to the first and last call of each kind on each file, or to every call (I4)."""
+    """Answer the calls of each kind on each file with errors (I4).
+
+    Two of them the first and two the last call, or with `every_call` each error every call.
+    """
     found = Answered()
     with stage("errors") as folder:
         quiet = quiet_run(nursery, scene, folder / "quiet")
-        for setting in (first_run, torn_row, hole):
+        for setting in (first_run, torn_row, hole) if every_call else (first_run, torn_row):
             before = scene.prepare(folder / setting.__name__)
             setting(nursery, scene, before)
             for fault in _faults(calls_of(nursery, scene, before), every_call=every_call):
@@ -53,8 +55,9 @@ def answer_with_errors(
 def _faults(calls: list[Call], *, every_call: bool) -> Iterator[Fault]:
     for kind, name in dict.fromkeys((call.kind, call.name) for call in calls):
         last = sum((call.kind, call.name) == (kind, name) for call in calls)
-        for number in range(1, last + 1) if every_call else {1, last}:
-            for error in ERRORS:
+        numbers = range(1, last + 1) if every_call else sorted({1, last})
+        for number in numbers:
+            for error in ERRORS if every_call else ERRORS[number > 1 :: 2]:
                 yield Fault(number, "middle", kind, name, error)
 
 
@@ -88,6 +91,3 @@ def _check(
 def _words(fault: Fault) -> str:
     code = errno.errorcode[fault.error]
     return f"{code} to {fault.kind} {fault.number} of {fault.name}"
-
-
-__all__ = ["Answered", "Setting", "answer_with_errors"]

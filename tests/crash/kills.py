@@ -34,10 +34,10 @@ _SIZES = (900_000, 300_000, 20_000, 700_000)
 
 # Many short rows between which utterances are kept, and rows whose writing takes a while.
 SCENES = {
-    "words, interval": Scene(pairs(60), (*_WORDS, "--fsync", "interval")),
-    "long rows, off": Scene(pairs(16, _SIZES), (*_LONG, "--fsync", "off")),
-    "words, always": Scene(pairs(40), (*_WORDS, "--fsync", "always")),
-    "long rows, interval": Scene(pairs(16, _SIZES), (*_LONG, "--fsync", "interval")),
+    "words, interval": Scene(pairs(24), (*_WORDS, "--fsync", "interval")),
+    "long rows, off": Scene(pairs(10, _SIZES), (*_LONG, "--fsync", "off")),
+    "words, always": Scene(pairs(24), (*_WORDS, "--fsync", "always")),
+    "long rows, interval": Scene(pairs(10, _SIZES), (*_LONG, "--fsync", "interval")),
 }
 UNSTEADY = {
     "words, one request in 200 fails": Scene(pairs(60), (*_WORDS, "--echo-failure-rate", "0.005")),
@@ -74,7 +74,9 @@ def kill_at_random(
             for name, scene in scenes.items():
                 quiet, seconds = quiets[name]
                 life = scene.prepare(folder / "life")
-                child = _live(nursery, scene, life, quiet, seconds, chance, found)
+                child = _live(
+                    nursery, scene, life, quiet=quiet, seconds=seconds, chance=chance, found=found
+                )
                 found.wrong += [f"{name}: {wrong}" for wrong in differences(life, quiet, child)]
                 found.lives += 1
                 if found.wrong:
@@ -92,6 +94,7 @@ def _live(
     nursery: Nursery,
     scene: Scene,
     folder: Path,
+    *,
     quiet: Quiet,
     seconds: float,
     chance: random.Random,

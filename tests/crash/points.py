@@ -3,7 +3,6 @@
 What is on disk after one call is there before the next: `after` is left to the long round.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,12 +92,12 @@ def kill_at_every_call(
             setting(nursery, scene, before)
             calls = calls_of(nursery, scene, before)
             for fault in _faults(calls, after=after):
-                _try(nursery, scene, before, [fault], quiet, found)
+                _try(nursery, scene, before, [fault], quiet=quiet, found=found)
             chance = moments(None)
             for _ in range(twice):
                 numbers = [chance.randint(1, len(calls)) for _ in range(2)]
                 faults = [Fault(number, "middle") for number in numbers]
-                _try(nursery, scene, before, faults, quiet, found)
+                _try(nursery, scene, before, faults, quiet=quiet, found=found)
             shutil.rmtree(before)
     return found
 
@@ -134,6 +133,7 @@ def _try(
     scene: Scene,
     before: Path,
     faults: list[Fault],
+    *,
     quiet: Quiet,
     found: Points,
 ) -> None:
@@ -151,8 +151,3 @@ def _try(
     if not (life / OUTPUT).read_bytes().startswith(durable):
         wrong.append("I3: whole lines that were there are not there any more")
     found.wrong += [f"{before.name}, {faults}: {text}" for text in wrong]
-
-
-def is_on_linux() -> bool:
-    """Whether files have the limits and locks that only Linux shows."""
-    return os.uname().sysname == "Linux"

@@ -71,7 +71,7 @@ def log_of(folder: Path) -> Path:
 @contextmanager
 def stage(name: str) -> Iterator[Path]:
     """A folder for the length of one part; in memory where there is such a place, as it is fast."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
     with TemporaryDirectory(
         prefix=f"magpie-{name}-", dir=memory if memory.is_dir() else None
     ) as folder:

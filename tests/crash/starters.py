@@ -4,11 +4,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.nursery import Child, Nursery, Order
+from tests.crash.nursery import Nursery, Order
 from tests.crash.scene import OUTPUT, Scene, differences, pairs, quiet_run, stage
 
 SYMLINK, HARD_LINK = "symlink.jsonl", "hardlink.jsonl"
-SCENE = Scene(pairs(12), ("--engine", "echo", "-j", "2", "--echo-delay", "0.2"))
+SCENE = Scene(pairs(12), ("--engine", "echo", "-j", "2", "--echo-delay", "0.1"))
+AT_ONCE = Scene(SCENE.lines, ("--engine", "echo"))
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ def start_at_once(nursery: Nursery, starters: int, *, again: bool = False) -> St
     """
     found = Started()
     with stage("starters") as folder:
-        quiet = quiet_run(nursery, SCENE, folder / "quiet")
+        quiet = quiet_run(nursery, AT_ONCE, folder / "quiet")
         life = SCENE.prepare(folder / "life")
         if again:
             nursery.run(SCENE.order(life, options=("--limit", "1")))
@@ -35,12 +36,8 @@ def start_at_once(nursery: Nursery, starters: int, *, again: bool = False) -> St
         children = [
             nursery.start(_order(life, names[number % len(names)])) for number in range(starters)
         ]
-        owners = []
-        for child in children:
-            child.wait()
-            found.codes[child.code or 0] += 1
-            if child.code != 75:
-                owners.append(child)
+        found.codes.update(child.wait() for child in children)
+        owners = [child for child in children if child.code != 75]
         if len(owners) != 1:
             found.wrong.append(f"{len(owners)} ran: {[child.said for child in owners]}")
         owner = owners[0]
@@ -58,7 +55,7 @@ def wait_for_each_other(nursery: Nursery, starters: int) -> Started:
     """All wait for the lock: one makes the rows, and the others find nothing to do (I7, I10)."""
     found = Started()
     with stage("waiters") as folder:
-        quiet = quiet_run(nursery, SCENE, folder / "quiet")
+        quiet = quiet_run(nursery, AT_ONCE, folder / "quiet")
         life = SCENE.prepare(folder / "life")
         _link(life)
         children = [
@@ -66,8 +63,7 @@ def wait_for_each_other(nursery: Nursery, starters: int) -> Started:
             for number in range(starters)
         ]
         for child in children:
-            child.wait()
-            found.codes[child.code or 0] += 1
+            found.codes[child.wait()] += 1
             found.wrong += differences(life, quiet, child)
         makers = [child for child in children if f"made {len(quiet.rows)} " in child.said]
         if len(makers) != 1:
@@ -78,7 +74,7 @@ def wait_for_each_other(nursery: Nursery, starters: int) -> Started:
 def wait_for_one_that_is_killed(nursery: Nursery) -> list[str]:
     """The one that waits goes on from what a killed one left; what was not as it must be."""
     with stage("heir") as folder:
-        quiet = quiet_run(nursery, SCENE, folder / "quiet")
+        quiet = quiet_run(nursery, AT_ONCE, folder / "quiet")
         life = SCENE.prepare(folder / "life")
         first = nursery.start(_order(life, OUTPUT))
         while not first.has_ended() and not _has_row(life):
@@ -105,12 +101,3 @@ def _link(life: Path) -> None:
 
 def _order(life: Path, name: str, *options: str) -> Order:
     return Order(str(life), ("generate", "pairs.jsonl", "-o", name, *SCENE.options, *options))
-
-
-__all__ = [
-    "Child",
-    "Started",
-    "start_at_once",
-    "wait_for_each_other",
-    "wait_for_one_that_is_killed",
-]

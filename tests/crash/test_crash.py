@@ -10,6 +10,7 @@ from magpie_cli.store import Care, Facts, open_store
 from tests.crash import errors, kills, points, requests, room, starters
 from tests.crash.__main__ import TORN_SHARE
 from tests.crash.nursery import Nursery, open_nursery
+from tests.crash.scene import Scene
 from tests.test_store import IDENTITY, keep, record
 
 pytestmark = [
@@ -34,9 +35,7 @@ def test_i2_i3_i4_kill_9_at_any_moment_loses_nothing(nursery: Nursery) -> None:
 
 
 @pytest.mark.parametrize("scene", [points.SYNCED, points.UNSYNCED], ids=["always", "off"])
-def test_i4_kill_9_at_every_system_call_of_the_first_run(
-    nursery: Nursery, scene: points.Scene
-) -> None:
+def test_i4_kill_9_at_every_system_call_of_the_first_run(nursery: Nursery, scene: Scene) -> None:
     """Before each, in the middle of each write, and after the last: the next run makes it whole."""
     found = points.kill_at_every_call(nursery, scene, (points.first_run,))
     assert found.wrong == []
@@ -119,6 +118,6 @@ def test_i4_i7_one_that_waits_goes_on_where_the_owner_was_killed(nursery: Nurser
 
 def test_i6_a_crash_costs_the_requests_in_flight(nursery: Nursery) -> None:
     """A server counts: no utterance of the turn log is asked for again, and few others are."""
-    found = requests.kill_and_count(nursery, 20)
+    found = requests.kill_and_count(nursery, 12)
     assert found.wrong == []
     assert found.spared > 20

@@ -56,9 +56,9 @@ def _trace(scene: Scene, folder: Path, options: Sequence[str]) -> int:
     paths = [word for path in ours for word in ("-P", str(path))]
     silent = () if "-o" in options else ("-o", "/dev/null")
     command = [sys.executable, "-m", "magpie_cli", "generate", "pairs.jsonl"]
+    strace = ["strace", "-f", "-qq", *silent, "-e", f"trace={CALLS}", *options, *paths]
     return subprocess.run(
-        ["strace", "-f", "-qq", *silent, "-e", f"trace={CALLS}", *options, *paths]
-        + [*command, "-o", str(folder / OUTPUT), *scene.options],
+        [*strace, *command, "-o", str(folder / OUTPUT), *scene.options],
         cwd=folder,
         env=clean_environment(),
         stdin=subprocess.DEVNULL,
