@@ -57,30 +57,24 @@ class AppendFile:
         self.size += len(line)
 
     def cut(self, size: int) -> None:
-        """Keep the first `size` bytes."""
+        """Keep the first `size` bytes, and make that survive a power cut."""
+        self._refuse_if_broken()
         disk.cut(self.fd, size)
         self.size = size
-        self.durable = min(self.durable, size)
+        self._sync()
 
     def sync(self) -> None:
         """Make every line so far survive a power cut.
 
-        After an error there is no second try: the kernel may have dropped what it could not write,
-        and would say that all is well (https://lwn.net/Articles/752063/).
+        After an error, that of a full disk too, there is no second try: the kernel may have dropped
+        what it could not write, and would say that all is well (https://lwn.net/Articles/752063/).
         """
         with self._turn:
             if self._is_closed:
                 return
             self._refuse_if_broken()
-            size = self.size
-            if size == self.durable:
-                return
-            try:
-                disk.sync(self.fd)
-            except OSError as error:
-                self._broken_by(error)
-                raise
-            self.durable = size
+            if self.size != self.durable:
+                self._sync()
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes from `start` to `end`."""
@@ -100,6 +94,15 @@ class AppendFile:
             with self._turn:
                 self._is_closed = True
                 os.close(self.fd)
+
+    def _sync(self) -> None:
+        size = self.size
+        try:
+            disk.sync(self.fd)
+        except OSError as error:
+            self._error = error
+            raise
+        self.durable = size
 
     def _cut_back(self, error: OSError) -> None:
         """To the last whole line; where that fails too, nothing may follow what stands there."""

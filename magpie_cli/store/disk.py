@@ -77,12 +77,12 @@ def replace(path: Path, data: Iterable[bytes]) -> int:
                 block, waiting = [], 0
         write_all(fd, b"".join(block))
         os.fsync(fd)
+        os.rename(new, path)
         is_whole = True
     finally:
         os.close(fd)
         if not is_whole:
             os.unlink(new)
-    os.rename(new, path)
     sync_folder(path.parent)
     return size
 

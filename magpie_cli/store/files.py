@@ -64,7 +64,12 @@ class FileStore:
     ) -> None:
         self.set_aside: str | None = None
         before = Manifest.read(paths.manifest)
-        self.done = self._mend(paths, output, failures, before)
+        try:
+            self.done = self._mend(paths, output, failures, before)
+        except OSError:
+            if before and (output.is_broken or failures.is_broken):
+                replace(before, rewrite=True).write(paths.manifest)
+            raise
         # What failed with other settings, or was begun, says nothing of these.
         same = before is not None and before.identity == manifest.identity
         self.failed = FailedBefore.read(paths.failures, self.done) if same else FailedBefore()
@@ -88,7 +93,8 @@ class FileStore:
     def open(cls, paths: OutputPaths, facts: Facts, care: Care) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
         aside = _set_aside(paths, care.wait_lock) if care.fresh else None
-        refuse_foreign(paths, facts.identity)
+        if not paths.output.exists():
+            refuse_foreign(paths, facts.identity)  # before there is one
         with locked(paths.output, paths, care.wait_lock) as output:
             refuse_foreign(paths, facts.identity)  # now that nobody else can change it
             with locked(paths.failures, paths) as failures:
@@ -163,7 +169,8 @@ class FileStore:
             if not self._output.is_broken:
                 self._output.sync()
                 self._turns.close()
-        remove_if_empty(self._failures)
+        with disk_errors(self._paths.failures):
+            remove_if_empty(self._failures)
 
     def refuse_loss(self) -> None:
         """Raise MagpieError where the rows went to a file that its name no longer leads to."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from magpie_cli.errors import NotFinished
+from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths
@@ -55,12 +56,33 @@ def at_rest(path: Path, paths: OutputPaths) -> Iterator[None]:
 def remove_if_empty(file: AppendFile) -> None:
     """Leave no file behind that says nothing."""
     if file.is_still_there() and not os.fstat(file.fd).st_size:
-        file.path.unlink()
+        disk.remove(file.path)
 
 
 def _busy(path: Path, paths: OutputPaths) -> NotFinished:
-    manifest = Manifest.read(paths.manifest)
+    owner = _owner(path)
+    if owner is None and (manifest := Manifest.read(paths.manifest)):
+        owner = manifest.pid
     return NotFinished(
-        f"another magpie is writing to {path}" + (f" (process {manifest.pid})" if manifest else ""),
+        f"another magpie is writing to {path}" + (f" (process {owner})" if owner else ""),
         "wait for it (--wait-lock 10m), or name another file with -o",
     )
+
+
+def _owner(path: Path) -> int | None:
+    """The process that has the lock, as Linux knows it; None on other systems.
+
+    The manifest may not be written yet, name an earlier run, or belong to another link.
+    """
+    try:
+        found = path.stat()
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return None
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    for line in locks.splitlines():
+        # 1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234567 0 EOF
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == f"{device}:{found.st_ino}" and int(words[4]) > 0:
+            return int(words[4])
+    return None

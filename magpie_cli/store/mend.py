@@ -34,10 +34,9 @@ def mend(
         disk.replace(tail, chain(_tail_lines(tail), behind))
     if found.good != file.size:
         file.cut(found.good)
-        disk.sync(file.fd)
     if tail.exists():
         _add(file, tail, found.ids if unique else None)
-        disk.sync(file.fd)
+        file.sync()
         disk.remove(tail)
     file.sync()
     return found.ids
