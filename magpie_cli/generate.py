@@ -1,7 +1,7 @@
 """`magpie generate`: an input, an engine, a store and a display, put together for one run."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from signal import SIGPIPE, Signals
 
@@ -124,8 +124,9 @@ class _Run:
 
     async def _fill(self, engine: Engine, store: Store, limits: Limits, stop: Shutdown) -> bool:
         plan = Plan(self.source.pairs(), self.settings, store.done, self.tally, store.failed)
+        items = iter(plan)
         feed: Feed[DialogueRequest | Failure] = (
-            FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
+            FileFeed(items) if self.source.lines is not None else PipeFeed(items)
         )
 
         def on_outcome(outcome: Outcome) -> None:
@@ -143,6 +144,8 @@ class _Run:
                 on_outcome=on_outcome,
                 stop=stop,
             )
+        if isinstance(stop.error, NotFinished) and isinstance(feed, FileFeed):
+            await _read_on(items)  # a limit that the last dialogue reached leaves nothing to do
         finished = plan.exhausted and self.tally.seen == plan.expected
         if finished:
             if not plan.expected:
@@ -184,6 +187,14 @@ class _Run:
                 "set_aside": set_aside,
             },
         )
+
+
+async def _read_on(items: Iterator[object]) -> None:
+    """To the next thing that is to do, if there is one."""
+    for item in items:
+        if item is not None:
+            return
+        await asyncio.sleep(0)
 
 
 def _summary(
