@@ -16,6 +16,7 @@ from magpie_cli.errors import MagpieError
 from magpie_cli.ids import IdSet
 
 _ID_FIRST = b'{"id":"'
+_READ_AT_ONCE = 256 * 1024  # bytes; with Python's 8 KB, rows of 5 KB take three times as long
 
 
 class Bad(NamedTuple):
@@ -52,10 +53,7 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
     offset = 0
     for line in _lines(path):
         end = offset + len(line)
-        if offset < durable:
-            why, id_ = _quick(line)
-        else:
-            why, id_ = strict(line)
+        why, id_ = _quick(line) if offset < durable else strict(line)
         stays = not found.bad and not (anew and offset >= durable)
         if unique and not why and not _is_new(id_, found.ids, None if stays else behind):
             why = f"a second line of the id {id_}"
@@ -130,7 +128,7 @@ def _checked(path: Path, durable: int) -> int:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as lines:
+        with path.open("rb", buffering=_READ_AT_ONCE) as lines:
             yield from lines
     except FileNotFoundError:
         return
