@@ -211,3 +211,16 @@ def test_it_finds_failures_elsewhere_by_itself(tmp_path: Path, magpie: Magpie) -
     for name in ("out.jsonl", "link.jsonl"):
         done = magpie("verify", name, "--input", "in.jsonl")
         assert (done.returncode, "1 failure, 0 left" in done.stdout) == (0, True)
+
+
+def test_what_cannot_be_read_is_one_sentence(output: Path, magpie: Magpie) -> None:
+    """A folder where a file should be (or no permission) is no traceback."""
+    done = magpie("verify", "out.jsonl", "--failures", ".")
+    assert (done.returncode, done.stderr) == (1, "error: . cannot be read: Is a directory\n")
+    output.unlink()
+    output.mkdir()
+    done = magpie("verify", "out.jsonl")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: out.jsonl cannot be read: Is a directory\n",
+    )
