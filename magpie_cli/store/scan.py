@@ -51,7 +51,7 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
     behind = IdSet()
     durable = _checked(path, durable)
     offset = 0
-    for line in _lines(path):
+    for line in lines_of(path):
         end = offset + len(line)
         why, id_ = _quick(line) if offset < durable else strict(line)
         stays = not found.bad and not (anew and offset >= durable)
@@ -76,7 +76,7 @@ def read_ids(path: Path) -> Iterator[str]:
     written.
     """
     offset = 0
-    for line in _lines(path):
+    for line in lines_of(path):
         if not line.endswith(b"\n"):
             return
         why, id_ = _quick(line)
@@ -112,7 +112,10 @@ def _quick(line: bytes) -> tuple[str, str]:
     if line.startswith(_ID_FIRST) and line.endswith(b"}\n") and b"\0" not in line:
         piece = line[len(_ID_FIRST) : line.find(b'"', len(_ID_FIRST))]
         if piece and b"\\" not in piece:
-            return "", piece.decode("utf-8", "replace")
+            try:
+                return "", piece.decode()
+            except UnicodeDecodeError:
+                return strict(line)
     return strict(line)
 
 
@@ -126,7 +129,8 @@ def _checked(path: Path, durable: int) -> int:
         return 0
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Each line of `path`, none where there is no such file. Raises MagpieError."""
     try:
         with path.open("rb", buffering=_READ_AT_ONCE) as lines:
             yield from lines
