@@ -112,4 +112,6 @@ def print_json(value: object) -> None:
     """An answer, for a program."""
     import orjson
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    from magpie_cli.records import for_terminal
+
+    typer.echo(for_terminal(orjson.dumps(value, option=orjson.OPT_INDENT_2)))
