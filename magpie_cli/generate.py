@@ -100,6 +100,7 @@ class _Run:
             with open_store(
                 self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:
+                stop.dialogues_begin()  # before the bar is there, which hides the cursor
                 self._start(engine, store.set_aside)
                 with limits.running():
                     return await self._fill(engine, store, limits, stop)
