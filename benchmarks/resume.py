@@ -5,6 +5,7 @@
 Rows of 5 KB: a million take 5 GB, by default in memory (/dev/shm). The last pair is the one that is
 missing, so that the whole input has to be passed over as well; ids are made from content. The time
 runs from the start of the process to its new row, which the echo engine makes at once.
+Processor time is that of the whole run; on a busy machine it says more.
 
 `clean` is an output that a run has finished; `killed` one of a run that died 30 s ago, at most: all
 that is above the last note in the manifest is read strictly (here the last 250 MB).
@@ -36,10 +37,10 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds to the first new row and to the end, and peak memory in MB."""
+    """Seconds to the first new row, of processor time, and peak memory in MB."""
 
     first: float
-    whole: float
+    processor: float
     peak: float
 
 
@@ -85,8 +86,9 @@ def generate(folder: Path, *options: str) -> Cost:
     code = os.waitstatus_to_exitcode(ended[1])
     if code not in (0, 75):
         raise SystemExit(f"magpie ended with {code}")
-    whole = time.perf_counter() - start
-    return Cost(first or whole, whole, ended[2].ru_maxrss / 1024)
+    first = first or time.perf_counter() - start
+    usage = ended[2]
+    return Cost(first, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def build(folder: Path, rows: int) -> Path:
@@ -126,13 +128,15 @@ def main() -> None:
         output = build(folder, given.rows)
         size = output.stat().st_size
         near = int(size * (1 - UNNOTED))
-        print(f"{'rows':>9} {'GB':>5} {'after':>7} {'first s':>8} {'all s':>8} {'peak MB':>8}")
+        print(
+            f"{'rows':>9} {'GB':>5} {'after':>7} {'first s':>8} {'processor s':>12} {'peak MB':>8}"
+        )
         missed = False
         for name, durable in (("clean", size), ("killed", _line_end(output, near))):
             cost = measure(output, clean=name == "clean", durable=durable)
             print(
                 f"{given.rows:>9,} {size / 1e9:>5.2f} {name:>7} "
-                f"{cost.first:>8.2f} {cost.whole:>8.2f} {cost.peak:>8.1f}"
+                f"{cost.first:>8.2f} {cost.processor:>12.2f} {cost.peak:>8.1f}"
             )
             missed |= cost.first > SECONDS_GOAL or cost.peak > MEGABYTES_GOAL
     finally:

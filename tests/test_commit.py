@@ -33,6 +33,7 @@ class Disk:
         self.error: OSError | None = None
 
     def sync(self, *_: object) -> None:
+        """As `disk.sync`, for no file."""
         self.calls += 1
         self.began.set()
         assert self.may_end.wait(20)

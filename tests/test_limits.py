@@ -28,7 +28,7 @@ def made(folder: Path) -> int:
     [("0", 1, 3), ("1", 1, 3), ("1", 2, 3), ("5", 5, 3), ("30%", 3, 3), ("100%", 9, 3)],
 )
 def test_as_many_may_fail_as_are_allowed(
-    tmp_path: Path, magpie: Magpie, server: ChatServer, most: str, failing: int, code: int
+    tmp_path: Path, magpie: Magpie, server: ChatServer, *, most: str, failing: int, code: int
 ) -> None:
     """Up to N failures, or X % of the input's lines, the run goes through; one more ends it."""
     allowed = round(int(most.removesuffix("%")) / 10) if most.endswith("%") else int(most)

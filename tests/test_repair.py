@@ -85,7 +85,7 @@ def test_failures_are_mended_too(output: Path, magpie: Magpie) -> None:
 
 
 def test_the_way_out_of_real_damage(output: Path, magpie: Magpie) -> None:
-    """generate stops at damage below what was durable and names repair, which is the way on."""
+    """A run stops at damage below what was durable and names repair, which is the way on."""
     change(output, b'"id":"b"', b'"id":"\0"')
     before = snapshot(output.parent)
     stopped = magpie(*ECHO)

@@ -61,6 +61,7 @@ def test_those_named_are_tried_again(
     tmp_path: Path,
     magpie: Magpie,
     server: ChatServer,
+    *,
     more: tuple[str, ...],
     asked: str,
     left: str,

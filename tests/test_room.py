@@ -11,7 +11,7 @@ from signal import SIGINT
 import pytest
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.records import PersonaPair, Usage
+from magpie_cli.records import PersonaPair, Record, Usage
 from magpie_cli.store import Care, Facts, open_store
 from tests.conftest import Magpie, clean_environment
 from tests.processes import MAGPIE, command_started, end, wait_for_words
@@ -64,17 +64,20 @@ def test_rows_wait_for_room_and_then_are_all_there(tmp_path: Path) -> None:
     assert f"{len(rows[0].to_json()):,} bytes are needed" in sentence
 
 
+def fill(output: Path, row: Record) -> None:
+    """A run in which `row` never finds room."""
+    with open_store(str(output), None, Facts(IDENTITY), Care(disk_wait=0.1)) as store:
+        keep(store, record("a"))
+        with no_file_over(3_000):
+            keep(store, row)
+
+
 def test_a_disk_that_stays_full_ends_the_run(tmp_path: Path) -> None:
     """After --disk-wait the error says how much waits, and the file ends in a whole row."""
     output = tmp_path / "out.jsonl"
     row = record("b", "x" * 4000)
-    with (
-        pytest.raises(MagpieError, match=f"{len(row.to_json()):,} bytes wait for room"),
-        open_store(str(output), None, Facts(IDENTITY), Care(disk_wait=0.1)) as store,
-    ):
-        keep(store, record("a"))
-        with no_file_over(3_000):
-            keep(store, row)
+    with pytest.raises(MagpieError, match=f"{len(row.to_json()):,} bytes wait for room"):
+        fill(output, row)
     assert ids_of(output) == ["a"]
 
 

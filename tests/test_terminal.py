@@ -148,7 +148,13 @@ def test_text_from_outside_never_steers_the_terminal(
     ],
 )
 def test_a_server_never_steers_the_terminal(
-    screen: Screen, pairs: Pairs, server: ChatServer, more: tuple[str, ...], fault: Fault, code: int
+    screen: Screen,
+    pairs: Pairs,
+    server: ChatServer,
+    *,
+    more: tuple[str, ...],
+    fault: Fault,
+    code: int,
 ) -> None:
     """I12: what a server says, in errors as in answers, arrives as letters."""
     pairs(1)

@@ -170,7 +170,7 @@ def test_closed_streams_cost_no_row(tmp_path: Path, pairs: Pairs, closed: str, m
 def test_answers_without_a_stream_are_no_traceback(
     tmp_path: Path, magpie: Magpie, pairs: Pairs, command: str, closed: str
 ) -> None:
-    """verify and repair keep their exit code where nobody can read their answer."""
+    """The exit code of verify and repair stays what it is where nobody can read their answer."""
     pairs(2)
     assert magpie(*COMMAND).returncode == 0
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is kept of dialogues that are not finished: a crash costs the requests in flight, no more."""
+"""What is kept of dialogues that are not finished: a crash costs what is in flight, no more."""
 
 import asyncio
 from collections.abc import Iterator
@@ -110,6 +110,7 @@ def test_utterances_of_something_else_are_not_used(
     tmp_path: Path,
     magpie: Magpie,
     server: ChatServer,
+    *,
     columns: dict[str, object],
     more: tuple[str, ...],
     asked: int,
