@@ -13,9 +13,8 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from magpie_cli.errors import MagpieError, UsageError
 
@@ -38,8 +37,7 @@ _BREAKS = (OSError, EOFError, zlib.error, zstd.ZstdError)
 _HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_persona": "a baker"}'
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without its end, counted from 1.
 
     Of a line over MAX_LINE_BYTES, `text` is only the beginning and `long_digest` the first 16 hex

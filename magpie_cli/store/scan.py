@@ -55,7 +55,11 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
         end = offset + len(line)
         why, id_ = _quick(line) if offset < durable else strict(line)
         stays = not found.bad and not (anew and offset >= durable)
-        if unique and not why and not _is_new(id_, found.ids, None if stays else behind):
+        if (
+            unique
+            and not why
+            and not (found.ids.add(id_) if stays else id_ not in found.ids and behind.add(id_))
+        ):
             why = f"a second line of the id {id_}"
         if why and offset < durable:
             raise _damaged(path, offset, why)
@@ -100,11 +104,6 @@ def strict(line: bytes) -> tuple[str, str]:
     if not isinstance(id_, str) or not id_:
         return "a line without an id", ""
     return "", id_
-
-
-def _is_new(id_: str, ids: IdSet, behind: IdSet | None) -> bool:
-    """Whether nothing had this id, which then stands among `ids`, or `behind` if that is given."""
-    return ids.add(id_) if behind is None else id_ not in ids and behind.add(id_)
 
 
 def _quick(line: bytes) -> tuple[str, str]:
