@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGPIPE, Signals
@@ -114,6 +114,7 @@ class _Run:
             with open_store(
                 self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:
+                stop.dialogues_begin()  # before the bar is there, which hides the cursor
                 if not is_stream(self.settings.output):
                     self.display.keep(OutputPaths.of(self.settings.output).events)
                 self._start(engine, store.set_aside)
@@ -142,8 +143,9 @@ class _Run:
 
     async def _fill(self, engine: Engine, store: Store, limits: Limits, stop: Shutdown) -> bool:
         plan = Plan(self.source.pairs(), self.settings, store.done, self.tally, store.failed)
+        items = iter(plan)
         feed: Feed[DialogueRequest | Failure] = (
-            FileFeed(iter(plan)) if self.source.lines is not None else PipeFeed(iter(plan))
+            FileFeed(items) if self.source.lines is not None else PipeFeed(items)
         )
 
         def on_outcome(outcome: Outcome) -> None:
@@ -161,6 +163,8 @@ class _Run:
                 on_outcome=on_outcome,
                 stop=stop,
             )
+        if isinstance(stop.error, NotFinished) and isinstance(feed, FileFeed):
+            await _read_on(items)  # a limit that the last dialogue reached leaves nothing to do
         finished = plan.exhausted and self.tally.seen == plan.expected
         if finished:
             if not plan.expected:
@@ -206,6 +210,14 @@ class _Run:
                 "set_aside": set_aside,
             },
         )
+
+
+async def _read_on(items: Iterator[object]) -> None:
+    """To the next thing that is to do, if there is one."""
+    for item in items:
+        if item is not None:
+            return
+        await asyncio.sleep(0)
 
 
 def _summary(

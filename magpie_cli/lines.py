@@ -13,9 +13,8 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from magpie_cli.errors import MagpieError, UsageError
 
@@ -38,8 +37,7 @@ _BREAKS = (OSError, EOFError, zlib.error, zstd.ZstdError)
 _HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_persona": "a baker"}'
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without its end, counted from 1.
 
     Of a line over MAX_LINE_BYTES, `text` is only the beginning and `long_digest` the first 16 hex
@@ -78,8 +76,10 @@ def read_lines(stream: BinaryIO, path: str) -> Iterator[Line]:
     """Each line that is not blank. Raises MagpieError where the stream breaks off."""
     number = 0
     while True:
-        with breaks(path, f"after line {number}"):
+        try:  # not `with breaks`: that takes as long as all else here
             text = stream.readline(_MOST_READ)
+        except _BREAKS as error:
+            raise _broken(path, f"after line {number}", error) from error
         if not text:
             return
         number += 1
@@ -101,10 +101,14 @@ def breaks(path: str, where: str) -> Iterator[None]:
     try:
         yield
     except _BREAKS as error:
-        raise MagpieError(
-            f"{input_name(path)} breaks off {where}: {error}",
-            "mend it and run the same command again; what is done stays done",
-        ) from error
+        raise _broken(path, where, error) from error
+
+
+def _broken(path: str, where: str, error: Exception) -> MagpieError:
+    return MagpieError(
+        f"{input_name(path)} breaks off {where}: {error}",
+        "mend it and run the same command again; what is done stays done",
+    )
 
 
 def is_pipe(path: str) -> bool:

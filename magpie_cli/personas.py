@@ -19,6 +19,7 @@ MOST_DIGITS = 20  # of a number that fits into 64 bits, its sign included
 _OWN_KEYS = frozenset({"id", "instructor_persona", "responding_persona", "num_turns"})
 _TURNS = re.compile(rb'"num_turns"\s*:\s*(\d{1,9})')
 _MANY_DIGITS = re.compile(rb"\d{19}")
+_TEXT = frozenset({str})
 
 
 class _BadLine(Exception):  # noqa: N818 - private; becomes a Failure
@@ -136,7 +137,8 @@ def _parse(text: bytes) -> dict[str, Any]:
         kind = "null" if row is None else type(row).__name__
         _refuse("not_object", f"a JSON {kind}, not an object with two personas")
     # Each key brings a colon: with as many colons as keys, none can stand there twice.
-    if text.count(b":") != len(row) or _MANY_DIGITS.search(text):
+    is_flat = text.count(b":") == len(row)
+    if not is_flat or (not _TEXT.issuperset(map(type, row.values())) and _MANY_DIGITS.search(text)):
         json.loads(text, object_pairs_hook=_refuse_repeated_keys, parse_int=_refuse_big_numbers)
     return row
 
@@ -175,7 +177,7 @@ def _check_persona(row: Mapping[str, Any], key: str) -> None:
         _refuse("bad_persona", f'"{key}" is not a string')
     if not persona.strip():
         _refuse("empty_persona", f'"{key}" is empty')
-    if len(persona.encode()) > MAX_PERSONA_BYTES:
+    if len(persona) * 4 > MAX_PERSONA_BYTES and len(persona.encode()) > MAX_PERSONA_BYTES:
         _refuse("persona_too_long", f'"{key}" is longer than {MAX_PERSONA_BYTES:,} bytes')
 
 

@@ -44,6 +44,7 @@ class Plan:
         self.passed_over = IdSet()
         self._reader = reader
         self._settings = settings
+        self._samples = range(1, settings.samples + 1)
         self._done = done
         self._failed = failed or FailedBefore()
         self._retry = settings.retry_failed or ("none" if settings.limit else "transient")
@@ -55,14 +56,17 @@ class Plan:
         for pair in self._reader:
             if self._shard and not self._shard.has(pair.id):
                 continue
-            self.pairs += isinstance(pair, PersonaPair)
-            for item in [pair] if isinstance(pair, Failure) else self._requests(pair):
+            is_pair = isinstance(pair, PersonaPair)
+            self.pairs += is_pair
+            for sample in self._samples if is_pair else (1,):
                 self.expected += 1
-                if item.id in self._done:
+                id_ = sample_id(pair.id, sample)
+                if id_ in self._done:  # before anything is made of it: there may be a million
                     self._tally.skipped += 1
                     if self._tally.skipped % LONG_STRETCH == 0:
                         yield None
                     continue
+                item = pair if isinstance(pair, Failure) else self._request(pair, id_)
                 if item.id in self._failed:
                     if isinstance(item, DialogueRequest) and not self._tries_again(item.id):
                         self.passed_over.add(item.id)
@@ -82,17 +86,15 @@ class Plan:
             return self._failed.may_pass(id_)
         return self._retry == "all"
 
-    def _requests(self, pair: PersonaPair) -> Iterator[DialogueRequest]:
-        """One for each dialogue that this pair is to have."""
-        for sample in range(1, self._settings.samples + 1):
-            id_ = sample_id(pair.id, sample)
-            yield DialogueRequest(
-                id=id_,
-                pair=pair,
-                num_turns=pair.num_turns or self._settings.turns,
-                seed=dialogue_seed(self._settings.seed, id_),
-                on_utterance=self._tally.heard,
-            )
+    def _request(self, pair: PersonaPair, id_: str) -> DialogueRequest:
+        """For one of the dialogues that this pair is to have."""
+        return DialogueRequest(
+            id=id_,
+            pair=pair,
+            num_turns=pair.num_turns or self._settings.turns,
+            seed=dialogue_seed(self._settings.seed, id_),
+            on_utterance=self._tally.heard,
+        )
 
 
 def dialogue_seed(run_seed: int | None, id_: str) -> int | None:

@@ -191,8 +191,9 @@ class Failure:
 
 Outcome = Record | Failure
 
-# JSON escapes the control characters below U+0020 itself; these would reach a terminal.
-_TERMINAL_CONTROLS = re.compile(b"\x7f|\xc2[\x80-\x9f]")
+# JSON escapes the control characters below U+0020 itself. These would reach a terminal too: DEL, C1
+# and the marks that reverse what stands after them.
+_TERMINAL_CONTROLS = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 def for_terminal(line: bytes) -> bytes:

@@ -46,7 +46,6 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
             on_outcome(outcome)
 
     stop.listeners.insert(0, lambda _: feed.close())
-    stop.dialogues_begin()
     try:
         async with asyncio.TaskGroup() as workers:
             for _ in range(concurrency):

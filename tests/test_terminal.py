@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 
 import pexpect  # type: ignore[import-untyped] # it ships no types
 import pytest
 
+from tests.chat_server import ChatServer, Fault, answer, refuses, says
 from tests.conftest import PAIR, clean_environment
 from tests.processes import MAGPIE, PATIENCE
 
@@ -16,8 +18,12 @@ Screen = Callable[..., bytes]
 
 GENERATE = ("generate", "pairs.jsonl", "--engine", "echo", "--echo-delay", "0.02", "-j", "1")
 COLOUR = re.compile(rb"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[;m]")
-HOSTILE = "\x1b]0;owned\x07 \x9b31m \x7f [/red] \r forged"
-CONTROLS = (b"\x1b]", b"\x07", b"\x7f", "\x9b".encode(), b"\r forged")
+BIDI = "\u202e\u202a\u2066\u2069"
+HOSTILE = f"\x1b]0;owned\x07 \x9b31m \x7f [/red] {BIDI} \x1b[2J \x1bc \x85 \x90q\x9c \r forged"
+CONTROLS = (
+    *(b"\x1b]", b"\x1b[2J", b"\x1bc", b"\x07", b"\x7f", b"\r forged"),
+    *(mark.encode() for mark in f"\x85\x90\x9b\x9c{BIDI}"),
+)
 
 
 @pytest.fixture
@@ -121,3 +127,73 @@ def test_text_from_outside_never_steers_the_terminal(
     shown = screen(*arguments, code=code)
     assert b"owned" in shown
     assert [control for control in CONTROLS if control in shown] == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param((), id="rows on the terminal"),
+        pytest.param(("-o", "out.jsonl"), id="bar"),
+        pytest.param(("-o", "out.jsonl", "--progress", "log"), id="log"),
+        pytest.param(("-o", "out.jsonl", "--log-format", "json"), id="JSON log"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        pytest.param(refuses(400, HOSTILE, HOSTILE), 3, id="a refused pair"),
+        pytest.param(refuses(401, HOSTILE), 1, id="a refused key"),
+        pytest.param(refuses(503, HOSTILE, Retry_After="1"), 0, id="a busy server"),
+        pytest.param(says(answer(HOSTILE)), 0, id="an utterance"),
+    ],
+)
+def test_a_server_never_steers_the_terminal(
+    screen: Screen,
+    pairs: Pairs,
+    server: ChatServer,
+    *,
+    more: tuple[str, ...],
+    fault: Fault,
+    code: int,
+) -> None:
+    """I12: what a server says, in errors as in answers, arrives as letters."""
+    pairs(1)
+    server.faults = repeat(fault) if code else iter([fault])
+    command = ("generate", "pairs.jsonl", "--base-url", server.url, "--give-up-after", "3")
+    shown = screen(*command, *more, code=code)
+    assert not [control for control in CONTROLS if control in shown]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("verify", "out.jsonl", "--input", "pairs.jsonl"), 1),
+        (("verify", "out.jsonl", "--json"), 1),
+        (("repair", "out.jsonl"), 0),
+        (("repair", "out.jsonl", "--yes"), 0),
+        (("repair", "out.jsonl", "--json"), 0),
+        (("verify", HOSTILE.replace("/", "")), 2),
+        ((*GENERATE, "-o", "out.jsonl"), 1),
+        ((*GENERATE, "-o", "out.jsonl", "--max-failures", HOSTILE), 2),
+        ((*GENERATE, "-o", "out.jsonl", "--max-time", HOSTILE), 2),
+        ((*GENERATE, "-o", "out.jsonl", "--retry-failed", HOSTILE), 2),
+    ],
+)
+def test_an_output_never_steers_the_terminal(
+    tmp_path: Path, screen: Screen, arguments: tuple[str, ...], code: int
+) -> None:
+    """I12: ids of damaged rows, names of files and flags arrive as letters."""
+    line = {**PAIR, "id": f"id {HOSTILE}", "column": HOSTILE}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(line) + "\n")
+    screen(*GENERATE, "-o", "out.jsonl", "-q")
+    output = tmp_path / "out.jsonl"
+    row = output.read_bytes()
+    output.write_bytes(row + row + f'{{"{HOSTILE}"\n'.encode())
+    manifest = tmp_path / "out.jsonl.magpie" / "manifest.json"
+    size = f'"durable_output": {len(row)}'
+    text = manifest.read_text()
+    assert size in text
+    manifest.write_text(text.replace(size, f'"durable_output": {output.stat().st_size}'))
+    shown = screen(*arguments, code=code)
+    assert not [control for control in CONTROLS if control in shown]
+    assert b"Traceback" not in shown

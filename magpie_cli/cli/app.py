@@ -117,4 +117,7 @@ def print_json(value: object) -> None:
     """An answer, for a program."""
     import orjson
 
-    typer.echo(Redactor.of(os.environ).line(orjson.dumps(value, option=orjson.OPT_INDENT_2)))
+    from magpie_cli.records import for_terminal
+
+    line = for_terminal(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    typer.echo(Redactor.of(os.environ).line(line))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from magpie_cli.errors import NotFinished
+from magpie_cli.errors import MagpieError, NotFinished
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.manifest import Manifest
@@ -45,7 +45,11 @@ def locked(path: Path, paths: OutputPaths, wait: float = 0.0) -> Iterator[Append
 @contextmanager
 def at_rest(path: Path, paths: OutputPaths) -> Iterator[None]:
     """Nobody writes to `path` until the block ends. Raises NotFinished where somebody does."""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise MagpieError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:

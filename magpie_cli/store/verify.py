@@ -12,7 +12,7 @@ from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.mend import keep
 from magpie_cli.store.paths import OutputPaths
-from magpie_cli.store.scan import Bad, strict
+from magpie_cli.store.scan import Bad, lines_of, strict
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def _good(file: AppendFile, bad: Iterable[Bad]) -> Iterator[bytes]:
 def _check(path: Path, parse: Callable[[bytes], object], *, unique: bool) -> Checked:
     checked = Checked(path)
     offset = 0
-    for line in _lines(path):
+    for line in lines_of(path):
         why, id_ = strict(line)
         if not why:
             try:
@@ -85,9 +85,3 @@ def _check(path: Path, parse: Callable[[bytes], object], *, unique: bool) -> Che
             checked.lines += 1
         offset += len(line)
     return checked
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.exists():
-        with path.open("rb") as lines:
-            yield from lines
