@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from magpie_cli.errors import NotFinished
+from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths
@@ -55,7 +56,7 @@ def at_rest(path: Path, paths: OutputPaths) -> Iterator[None]:
 def remove_if_empty(file: AppendFile) -> None:
     """Leave no file behind that says nothing."""
     if file.is_still_there() and not os.fstat(file.fd).st_size:
-        file.path.unlink()
+        disk.remove(file.path)
 
 
 def _busy(path: Path, paths: OutputPaths) -> NotFinished:
