@@ -1,0 +1,57 @@
+"""python -m tests.power --states 1000000 [--seed N] [--only SCENARIO]: the long round of I5."""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.power.simulator import STATES, Mismatch, Scenario, one_loop
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory, where there is one
+
+
+def states_without_mismatch(
+    states: int, seed: int, only: int | None = None, *, progress: bool = False
+) -> int:
+    """The number of states that were tried. Raises Mismatch with how to see it again."""
+    began = time.monotonic()
+    folder = MEMORY if os.access(MEMORY, os.W_OK) else None
+    total, number = 0, only or 0
+    with tempfile.TemporaryDirectory(dir=folder, prefix="power-") as root, one_loop() as runner:
+        while total < states:
+            scenario = Scenario(seed, number, Path(root), runner)
+            try:
+                scenario.run()
+            except Mismatch as mismatch:
+                raise Mismatch(
+                    f"{mismatch}\nstate {scenario.states} of scenario {number}; to see it again: "
+                    f"python -m tests.power --seed {seed} --only {number} --states {STATES}"
+                ) from mismatch
+            total += scenario.states
+            number += 1
+            if progress and number % 500 == 0:
+                seconds = time.monotonic() - began
+                print(f"{total:,} states, no mismatch, {seconds:.0f} s", flush=True)  # noqa: T201
+    return total
+
+
+def main() -> int:
+    """0, or 1 at the first mismatch."""
+    parser = argparse.ArgumentParser(prog="python -m tests.power", description=__doc__)
+    parser.add_argument("--states", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, default=None, metavar="SCENARIO")
+    asked = parser.parse_args()
+    try:
+        total = states_without_mismatch(asked.states, asked.seed, asked.only, progress=True)
+    except Mismatch as mismatch:
+        print(f"MISMATCH: {mismatch}")  # noqa: T201
+        return 1
+    print(f"{total:,} states, no mismatch")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
