@@ -3,7 +3,8 @@
 Of a file, what its last sync covered is there. Each page (4 KiB) that was touched since then is as
 that sync, or any change since, left it; a page that never arrived reads as zeros. Its size is that
 of any moment since, or between two, at the edge of a page or of a line more often than elsewhere.
-Of a folder's names, those of its last sync are there, and any number of the changes since, in order.
+Of a folder's names, those of its last sync are there, and of the changes since, in their order, any
+number.
 """
 
 from bisect import bisect_right

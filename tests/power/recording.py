@@ -55,7 +55,7 @@ class Inode:
         if self._is_lossy:
             since, before = self.synced[-1]
             touched = [version for version in self.versions if version.time > since]
-            data = with_pages(before, len(data), {page: data for page in pages_of(touched)})
+            data = with_pages(before, len(data), dict.fromkeys(pages_of(touched), data))
         self.synced.append((now, data))
 
     def sync_fails(self, now: int, reached: Callable[[], bool]) -> None:
@@ -111,6 +111,8 @@ class Faults:
 class Recording:
     """Changes below the folder `root`, whose contents are those of `image`.
 
+    `busy` are the moments at which a file that is appended to was changed.
+
     `on_sync` hears the name and the contents of each file that was made durable. `chance` is a
     number from 0 to 1, another one each time.
     """
@@ -121,10 +123,12 @@ class Recording:
     on_sync: Callable[[str, bytes], None] = lambda *_: None
     faults: Faults = field(default_factory=Faults)
     now: int = 0
+    busy: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._folders: dict[str, Folder] = {}
         self._open: dict[int, Inode | Folder] = {}
+        self._appended: set[Inode] = set()
         self.tree = self._begin(str(self.root), self.image)
 
     def __getattr__(self, name: str) -> Any:
@@ -146,6 +150,8 @@ class Recording:
         if flags & os.O_TRUNC and inode.data:
             inode.cut(self._tick(), 0)
         self._open[fd] = inode
+        if flags & os.O_APPEND:
+            self._appended.add(inode)
         return fd
 
     def close(self, fd: int) -> None:
@@ -165,6 +171,8 @@ class Recording:
         part = bytes(data[: max(1, int(len(data) * self.chance()))] if is_short else data)
         os.write(fd, part)
         inode.write(self._tick(), part)
+        if inode in self._appended:
+            self.busy.append(self.now)
         return len(part)
 
     def ftruncate(self, fd: int, size: int) -> None:
@@ -173,6 +181,7 @@ class Recording:
         assert isinstance(inode, Inode)
         os.ftruncate(fd, size)
         inode.cut(self._tick(), size)
+        self.busy.append(self.now)
 
     def fsync(self, fd: int) -> None:
         """Of a file or of a folder."""

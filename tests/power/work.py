@@ -45,7 +45,7 @@ class Run:
 
 def invent(rng: Random) -> list[Task]:
     """Some dialogues, most of them tiny."""
-    return [_task(f"i{number}", rng) for number in range(3 + int(rng.random() * 7))]
+    return [_task(f"i{number}", rng) for number in range(2 + int(rng.random() * 6))]
 
 
 def _task(id_: str, rng: Random) -> Task:
@@ -105,7 +105,8 @@ async def _all(steps: "_Steps", todo: list[Task], how: How) -> bool:
     live: list[Iterator[Awaitable[None] | None]] = []
     taken = 0
     while True:
-        live += [steps.of(task) for _, task in zip(range(len(live), how.in_flight), waiting)]
+        places = range(len(live), how.in_flight)
+        live += [steps.of(task) for _, task in zip(places, waiting, strict=False)]
         if not live:
             return True
         if taken == how.steps:
@@ -163,8 +164,8 @@ class _Steps:
     def maybe_sync(self) -> None:
         """What the timer of --fsync interval does, at any time."""
         luck = self._how.chance.random()
-        if self._how.fsync == "interval" and luck < 0.2:
-            if luck < 0.08:
+        if self._how.fsync == "interval" and luck < 0.12:
+            if luck < 0.06:
                 self._store._noted_at = float("-inf")  # type: ignore[attr-defined]
             try:
                 self._store._sync()  # type: ignore[attr-defined]
