@@ -1,4 +1,7 @@
-"""python -m tests.power --states 1000000 [--seed N] [--only SCENARIO]: the long round of I5."""
+"""python -m tests.power --states 1000000 [--seed N] [--only SCENARIO]: the long round of I5.
+
+With --stories N, that many of what else may happen to an output (test_store_machine.py) instead.
+"""
 
 import argparse
 import os
@@ -7,7 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
 from tests.power.simulator import STATES, Mismatch, Scenario, one_loop
+from tests.power.test_store_machine import Machine
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory, where there is one
 
@@ -44,7 +51,14 @@ def main() -> int:
     parser.add_argument("--states", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, default=None, metavar="SCENARIO")
+    parser.add_argument("--stories", type=int, default=0)
     asked = parser.parse_args()
+    if asked.stories:
+        run_state_machine_as_test(
+            Machine, settings=settings(Machine.TestCase.settings, max_examples=asked.stories)
+        )
+        print(f"{asked.stories:,} stories, no mismatch")  # noqa: T201
+        return 0
     try:
         total, damaged = states_without_mismatch(
             asked.states, asked.seed, asked.only, progress=True
