@@ -8,7 +8,7 @@ import orjson
 
 from magpie_cli.ids import IdSet
 from magpie_cli.store import disk
-from magpie_cli.store.scan import read_ids
+from magpie_cli.store.scan import damaged, read_ids
 
 
 class FailedBefore:
@@ -19,7 +19,7 @@ class FailedBefore:
 
     @classmethod
     def read(cls, path: Path, done: IdSet) -> Self:
-        """Those of the failures file at `path`."""
+        """Those of the failures file at `path`. Raises MagpieError where a line of it is none."""
         return cls((id_, passes) for id_, passes in _read(path) if id_ not in done)
 
     def __contains__(self, id_: str) -> bool:
@@ -57,10 +57,15 @@ def compact(path: Path, is_old: Callable[[str], bool], before: int) -> None:
 
 def _read(path: Path) -> Iterator[tuple[str, bool]]:
     if path.exists():
+        offset = 0
         with path.open("rb") as lines:
             for line in lines:
-                row = orjson.loads(line)
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    raise damaged(path, offset, f"not JSON: {error}") from error
                 yield row["id"], row.get("transient", True)
+                offset += len(line)
 
 
 def _last_of_the_repeated(path: Path) -> dict[str, int]:

@@ -136,6 +136,10 @@ class FileStore:
             if is_record:
                 self.done.add(outcome.id)
             self._turns.end(outcome.id)
+            if self._turns.is_mostly_dead:
+                self._output.sync()
+                self._failures.sync()
+                self._turns.write_anew()
             await self._commit.written()
 
     def finish(self, expected: int, tried: IdSet, passed_over: IdSet) -> None:

@@ -62,7 +62,7 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
         ):
             why = f"a second line of the id {id_}"
         if why and offset < durable:
-            raise _damaged(path, offset, why)
+            raise damaged(path, offset, why)
         if why:
             found.bad.append(Bad(offset, end, why))
         elif stays:
@@ -85,7 +85,7 @@ def read_ids(path: Path) -> Iterator[str]:
             return
         why, id_ = _quick(line)
         if why:
-            raise _damaged(path, offset, why)
+            raise damaged(path, offset, why)
         yield id_
         offset += len(line)
 
@@ -104,6 +104,14 @@ def strict(line: bytes) -> tuple[str, str]:
     if not isinstance(id_, str) or not id_:
         return "a line without an id", ""
     return "", id_
+
+
+def damaged(path: Path, offset: int, why: str) -> MagpieError:
+    """What a run stops with at bytes that no crash can have left."""
+    return MagpieError(
+        f"{path} is damaged at byte {offset:,}: {why}",
+        f"magpie repair {path} shows what it would take out; or set it aside with --fresh",
+    )
 
 
 def _quick(line: bytes) -> tuple[str, str]:
@@ -137,10 +145,3 @@ def lines_of(path: Path) -> Iterator[bytes]:
         return
     except OSError as error:
         raise MagpieError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _damaged(path: Path, offset: int, why: str) -> MagpieError:
-    return MagpieError(
-        f"{path} is damaged at byte {offset:,}: {why}",
-        f"magpie repair {path} shows what it would take out; or set it aside with --fresh",
-    )

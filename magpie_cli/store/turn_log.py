@@ -50,7 +50,7 @@ class TurnLog:
         for line in _lines(path):
             self._read(line, done)
         if path.exists() and path.stat().st_size != self._live:
-            self._write_anew()
+            self.write_anew()
 
     def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
         """The dialogue `id_` goes on, or begins; what an earlier run has of the very same."""
@@ -92,8 +92,25 @@ class TurnLog:
         begun = self._begun.pop(id_, None)
         if begun:
             self._live -= sum(map(len, begun.lines))
-            if self.file and self.file.size - self._live > MOST_DEAD_BYTES:
-                self._write_anew()
+
+    @property
+    def is_mostly_dead(self) -> bool:
+        """Whether it is time to `write_anew`."""
+        return self.file is not None and self.file.size - self._live > MOST_DEAD_BYTES
+
+    def write_anew(self) -> None:
+        """Without the utterances of finished dialogues; later, where the disk is full.
+
+        Their outcomes must be durable: a power cut could take those, and what they were made of.
+        """
+        live = (line for begun in self._begun.values() for line in begun.lines)
+        try:
+            disk.replace(self._path, live)
+        except OSError as error:
+            if error.errno not in disk.FULL:
+                raise
+        else:
+            self.close()
 
     def forget(self) -> None:
         """Nothing of it belongs to this run."""
@@ -132,17 +149,6 @@ class TurnLog:
         if row["of"] == begun.of and row["position"] == len(begun.utterances):
             _keep(begun, line, row["text"], Usage(**row["usage"]))
             self._live += len(line)
-
-    def _write_anew(self) -> None:
-        """Without the utterances of finished dialogues; later, where the disk is full."""
-        live = (line for begun in self._begun.values() for line in begun.lines)
-        try:
-            disk.replace(self._path, live)
-        except OSError as error:
-            if error.errno not in disk.FULL:
-                raise
-        else:
-            self.close()
 
 
 def _keep(begun: Begun, line: bytes, text: str, usage: Usage) -> None:

@@ -1,0 +1,79 @@
+"""What the next run makes of files that somebody has changed, and of failures that come twice."""
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from magpie_cli.errors import MagpieError, UsageError
+from magpie_cli.ids import IdSet
+from magpie_cli.records import Failure
+from magpie_cli.store import Care, Facts, open_store
+from tests.test_store import IDENTITY, failure, ids_of, keep, record, run, snapshot
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where the rows go."""
+    return tmp_path / "out.jsonl"
+
+
+def test_a_second_line_of_an_id_goes_to_quarantine(output: Path) -> None:
+    """I2: no id is in the output twice after a run, whoever wrote it twice."""
+    run(output, record("a"), record("b"))
+    with output.open("ab") as file:
+        file.write(record("a", "another").to_json() + record("c").to_json())
+    assert run(output) == ["a", "b", "c"]
+    assert ids_of(output) == ["a", "b", "c"]
+    (kept,) = Path(f"{output}.magpie", "quarantine").iterdir()
+    assert kept.read_bytes() == record("a", "another").to_json() + b"\n"
+
+
+@pytest.mark.parametrize("gone", [1, 100], ids=["one byte", "many"])
+def test_a_finished_output_that_lost_its_end_is_mended(output: Path, gone: int) -> None:
+    """An output shorter than what was durable is read strictly from its first byte."""
+    run(output, record("a"), record("b"), finished=True)
+    os.truncate(output, output.stat().st_size - gone)
+    assert run(output, record("b"), finished=True) == ["a"]
+    assert ids_of(output) == ["a", "b"]
+
+
+def test_another_seed_is_refused(output: Path) -> None:
+    """I8: rows of two seeds never share an output, and the refusal changes nothing on disk."""
+    run(output, record("a"), identity=IDENTITY | {"seed": 1}, finished=True)
+    before = snapshot(output.parent)
+    with pytest.raises(UsageError, match="seed: 1 -> 2"):
+        run(output, identity=IDENTITY | {"seed": 2})
+    assert snapshot(output.parent) == before
+
+
+def test_the_last_failure_of_an_id_is_the_one_that_stays(output: Path) -> None:
+    """Of two failures of one pair, within a run or over two, the later one is told of."""
+    first, last = failure("a"), Failure("a", "generate", "busy", "m", 1, transient=True, input="{}")
+    run(output, first)
+    run(output, first, last, finished=True)
+    (line,) = output.with_name("out.failures.jsonl").read_bytes().splitlines()
+    assert orjson.loads(line)["kind"] == "busy"
+
+
+def test_a_failure_that_was_passed_over_stays(output: Path) -> None:
+    """I1: what a finished run did not try again still has its failure."""
+    run(output, failure("a"), failure("b"), finished=True)
+    with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+        keep(store, record("b"))
+        store.finish(2, IdSet(["b"]), IdSet(["a"]))
+    assert ids_of(output.with_name("out.failures.jsonl")) == ["a"]
+
+
+def test_a_failure_that_somebody_edited_is_named(output: Path) -> None:
+    """A line of the failures that is no JSON any more stops the run, with the way out."""
+    run(output, failure("a"), failure("b"), finished=True)
+    failures = output.with_name("out.failures.jsonl")
+    failures.write_bytes(failures.read_bytes().replace(b'"b","stage"', b'"b";"stage"'))
+    where = len(failure("a").to_json())
+    with pytest.raises(
+        MagpieError, match=rf"failures\.jsonl is damaged at byte {where}"
+    ) as stopped:
+        run(output)
+    assert "magpie repair" in str(stopped.value.hint)
