@@ -7,7 +7,8 @@ from magpie_cli.ids import Shard, sample_id
 from magpie_cli.records import Failure
 from magpie_cli.source import Source, open_source
 from magpie_cli.store import Manifest, find_output, read_ids
-from magpie_cli.store.lock import at_rest, locked
+from magpie_cli.store.append_file import disk_errors
+from magpie_cli.store.lock import at_rest, locked, remove_if_empty
 from magpie_cli.store.verify import Checked, check_failures_file, check_output_file, take_out
 from magpie_cli.summary import count
 
@@ -101,19 +102,20 @@ def repair(output: str, failures: str | None = None, *, yes: bool = False) -> Re
     Raises UsageError where there is no such output, NotFinished during a run.
     """
     paths, manifest = find_output(output, failures)
-    with locked(paths.output, paths) as file:
+    with locked(paths.output, paths) as file, locked(paths.failures, paths) as failures_file:
         rows = check_output_file(paths.output)
         failed = check_failures_file(paths.failures)
         stretches = [*_faults_of(rows), *_faults_of(failed)]
         if yes and stretches:
             # First of all: the offsets that it holds are true no longer.
             manifest = replace(manifest, durable_output=0, durable_failures=0, clean=False)
-            manifest.write(paths.manifest)
-            if rows.bad:
-                take_out(file, rows, paths)
-            if failed.bad:
-                with locked(paths.failures, paths) as failures_file:
-                    take_out(failures_file, failed, paths)
+            with disk_errors(paths.manifest):
+                manifest.write(paths.manifest)
+            # The output last: with another file in its place, its lock is gone.
+            for checked, its in ((failed, failures_file), (rows, file)):
+                if checked.bad:
+                    take_out(its, checked, paths)
+        remove_if_empty(failures_file)
     return Repair(output, tuple(stretches), str(paths.quarantine), yes)
 
 

@@ -45,8 +45,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 def test_only_pace_waits_or_tries_again() -> None:
     """No file sleeps but pace/__init__.py, what plays a slow server, and what asks or looks again.
 
-    retry.py does for whole files what pace.py does for requests; part.py and lock.py wait for
-    another process.
+    retry.py does for whole files what pace/ does for requests; the others wait for somebody else.
     """
     sleepers = {
         path.parent.name if path.name == "__init__.py" else path.name
@@ -56,7 +55,8 @@ def test_only_pace_waits_or_tries_again() -> None:
         and ast.unparse(node.func).endswith("sleep")
         and ast.unparse(node) != "asyncio.sleep(0)"  # which only gives others their turn
     }
-    players, pollers = {"echo.py", "node.py"}, {"tasks.py", "part.py", "retry.py", "lock.py"}
+    players = {"echo.py", "node.py"}
+    pollers = {"tasks.py", "part.py", "retry.py", "lock.py", "room.py"}
     assert sleepers == {"pace"} | players | pollers
 
 

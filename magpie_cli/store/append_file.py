@@ -1,5 +1,6 @@
 """A file of JSON lines that only grows: whole lines in, or nothing of them."""
 
+import errno
 import fcntl
 import os
 import threading
@@ -77,8 +78,14 @@ class AppendFile:
                 self._sync()
 
     def read(self, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`."""
-        return os.pread(self.fd, end - start, start)
+        """The bytes from `start` to `end`. Raises OSError where they are not there."""
+        data = b""
+        while len(data) < end - start:  # the system gives 2 GB at most
+            piece = os.pread(self.fd, end - start - len(data), start + len(data))
+            if not piece:
+                raise OSError(errno.EIO, "fewer bytes than there were", str(self.path))
+            data += piece
+        return data
 
     @property
     def is_broken(self) -> bool:

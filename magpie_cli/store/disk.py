@@ -6,6 +6,7 @@ What is written survives a crash of magpie at once, and a power cut once it is s
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def replace(path: Path, data: Iterable[bytes]) -> int:
     """
     new = path.with_name(f"{path.name}.new")
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    if path.exists():  # who may read it is its owner's choice
+        os.fchmod(fd, stat.S_IMODE(path.stat().st_mode))
     size = waiting = 0
     block: list[bytes] = []
     is_whole = False

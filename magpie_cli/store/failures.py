@@ -8,6 +8,9 @@ import orjson
 
 from magpie_cli.ids import IdSet
 from magpie_cli.store import disk
+from magpie_cli.store.append_file import AppendFile
+from magpie_cli.store.mend import keep
+from magpie_cli.store.paths import OutputPaths
 from magpie_cli.store.scan import damaged, read_ids
 
 
@@ -33,6 +36,13 @@ class FailedBefore:
         return self._transient.get(id_, True)
 
 
+def forget(file: AppendFile, paths: OutputPaths) -> None:
+    """Move all of them to quarantine: they say nothing of the settings of this run."""
+    if file.size:
+        keep(file, paths, 0, file.size)
+        file.cut(0)
+
+
 def compact(path: Path, is_old: Callable[[str], bool], before: int) -> None:
     """Keep the last line of each id, but none in front of the offset `before` whose id is old.
 
@@ -49,7 +59,7 @@ def compact(path: Path, is_old: Callable[[str], bool], before: int) -> None:
                     yield line
                 offset += len(line)
 
-    if any(True for _ in kept()):
+    if next(kept(), None) is not None:
         disk.replace(path, kept())
     else:
         disk.remove(path)

@@ -1,6 +1,7 @@
 """An output file that survives: the same command again skips what is done and makes the rest."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Outcome, PersonaPair, Record, Usage
 from magpie_cli.settings import Fsync
+from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.commit import Commit
-from magpie_cli.store.failures import FailedBefore, compact
+from magpie_cli.store.failures import FailedBefore, compact, forget
 from magpie_cli.store.lock import locked, remove_if_empty
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.mend import mend
@@ -71,19 +73,23 @@ class FileStore:
                 replace(before, rewrite=True).write(paths.manifest)
             raise
         # What failed with other settings, or was begun, says nothing of these.
-        same = before is not None and before.identity == manifest.identity
-        self.failed = FailedBefore.read(paths.failures, self.done) if same else FailedBefore()
+        self._turns = TurnLog(paths.turn_log, self.done, care.redact)
+        if before is None or before.identity != manifest.identity:
+            self._turns.forget()
+            forget(failures, paths)
+        self.failed = FailedBefore.read(paths.failures, self.done)
         self._paths = paths
         self._output = output
         self._failures = failures
         self._failures_before = failures.size
-        self._same_input = before is None or before.input == manifest.input
-        self._manifest = manifest
+        inputs = before.inputs if before else ()
+        # A pipe may bring another input each time; failures of others are not out of date.
+        self._same_input = manifest.inputs[0] != "-" and {*inputs} <= {*manifest.inputs}
+        earlier = [name for name in inputs if name not in manifest.inputs]
+        self._manifest = replace(manifest, inputs=[*earlier, *manifest.inputs])
+        self._noting = threading.Lock()
         self._noted_at = time.monotonic()
         self._note()
-        self._turns = TurnLog(paths.turn_log, self.done, care.redact)
-        if not same:
-            self._turns.forget()
         self._commit = Commit(care.fsync, self._sync)
         self._redact = care.redact
         self._room = Room(care.disk_wait, care.say)
@@ -100,7 +106,7 @@ class FileStore:
             with locked(paths.failures, paths) as failures:
                 manifest = Manifest(
                     identity=facts.identity,
-                    input=facts.input,
+                    inputs=[facts.input + (f" {facts.shard}" if facts.shard else "")],
                     input_digest=facts.input_digest,
                     samples=facts.samples,
                     shard=facts.shard,
@@ -203,18 +209,25 @@ class FileStore:
             if file:
                 file.sync()
         if time.monotonic() - self._noted_at >= MANIFEST_SECONDS:
-            self._noted_at = time.monotonic()
-            self._note()
+            try:
+                self._note()
+            except OSError as error:
+                if error.errno not in disk.FULL:
+                    raise
+            else:
+                self._noted_at = time.monotonic()
 
     def _noted(self) -> Manifest:
         return replace(
             self._manifest,
             durable_output=self._output.durable,
             durable_failures=self._failures.durable,
+            rewrite=self._output.is_broken or self._failures.is_broken,
         )
 
     def _note(self) -> None:
-        self._noted().write(self._paths.manifest)
+        with self._noting:  # the loop and the thread of the commits
+            self._noted().write(self._paths.manifest)
 
     @contextmanager
     def _broken_disk_is_noted(self) -> Iterator[None]:
@@ -222,15 +235,16 @@ class FileStore:
         try:
             yield
         except OSError:
-            if self._output.is_broken or self._failures.is_broken:
-                replace(self._noted(), rewrite=True).write(self._paths.manifest)
+            if self._noted().rewrite:
+                self._note()
             raise
 
 
 def _set_aside(paths: OutputPaths, wait: float) -> str | None:
     """What the old output is called now, None where there was none."""
     if not paths.output.exists():
-        paths.set_aside()
+        with disk_errors(paths.output):
+            paths.set_aside()
         return None
     with locked(paths.output, paths, wait), disk_errors(paths.output):
         return f"{paths.output}.{paths.set_aside()}"

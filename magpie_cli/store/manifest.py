@@ -1,7 +1,7 @@
 """What an output's rows were made with, and how far they are durable. Only ever replaced whole."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +10,6 @@ import orjson
 
 from magpie_cli.errors import MagpieError
 from magpie_cli.store import disk
-from magpie_cli.store.append_file import disk_errors
 
 FORMAT = 2
 
@@ -19,17 +18,17 @@ FORMAT = 2
 class Manifest:
     """`identity` are the settings that change a row, none of them secret.
 
-    `input` is the input's path, `-` for standard input, `input_digest` sha256 over its bytes, None
-    where it could be read only once; `samples` were asked for each pair, of all or of those of one
-    `shard`. `expected` counts the
-    outcomes of the whole input, None while that is unknown. `failures` is where its failures go,
-    seen from the output's folder. `pid` is the run that wrote it last; `clean` says whether that
-    run got through its whole input. Below `durable_output` and `durable_failures`, in bytes,
-    nothing can be lost any more; `rewrite` says that what is above could not be synced.
+    `inputs` are the paths of all inputs so far, this run's last, `-` for standard input, each with
+    its shard; `input_digest` is sha256 over the bytes of this run's, None where it could be read
+    only once. `samples` were asked for each pair, of all or of those of one `shard`. `expected`
+    counts the outcomes of this whole input, None while that is unknown. `failures` is where its
+    failures go, seen from the output's folder. `pid` is the run that wrote it last; `clean` says
+    whether that run got through its whole input. Below `durable_output` and `durable_failures`, in
+    bytes, nothing can be lost any more; `rewrite` says that what is above could not be synced.
     """
 
     identity: Mapping[str, Any]
-    input: str
+    inputs: Sequence[str]
     input_digest: str | None
     samples: int
     shard: str | None
@@ -53,9 +52,11 @@ class Manifest:
         try:
             found = orjson.loads(path.read_bytes())
             if found["format"] != FORMAT:
+                older = isinstance(found["format"], int) and found["format"] < FORMAT
+                way_out = "set the output aside with --fresh" if older else "upgrade magpie"
                 raise MagpieError(
                     f"{path} has format {found['format']}; this magpie knows {FORMAT}",
-                    "upgrade magpie, or name another file with -o",
+                    f"{way_out}, or name another file with -o",
                 )
             manifest = cls(**{field.name: found[field.name] for field in fields(cls)})
             if found["fingerprint"] != manifest.fingerprint:
@@ -76,15 +77,14 @@ class Manifest:
         return manifest
 
     def write(self, path: Path) -> None:
-        """Whole or not at all. Raises MagpieError."""
+        """Whole or not at all. Raises OSError."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
         text = orjson.dumps(
             {"format": FORMAT, "fingerprint": self.fingerprint, **facts},
             option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
         )
-        with disk_errors(path):
-            disk.make_folder(path.parent)
-            disk.replace(path, [text])
+        disk.make_folder(path.parent)
+        disk.replace(path, [text])
 
     def differences(self, identity: Mapping[str, object]) -> list[str]:
         """`turns: 3 -> 5` for each setting that is not as it was."""

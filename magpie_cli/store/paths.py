@@ -27,7 +27,10 @@ class OutputPaths:
         if path.is_symlink():
             path = path.resolve()  # one output has one folder, whatever name it goes by
         beside = path.parent / f"{path.stem}.failures{path.suffix or '.jsonl'}"
-        return cls(path, Path(failures) if failures else beside, Path(f"{path}.magpie"))
+        elsewhere = Path(failures) if failures else beside
+        if elsewhere.is_symlink():
+            elsewhere = elsewhere.resolve()
+        return cls(path, elsewhere, Path(f"{path}.magpie"))
 
     @property
     def failures_name(self) -> str:
@@ -51,7 +54,7 @@ class OutputPaths:
 
     @property
     def quarantine(self) -> Path:
-        """What was cut off torn ends."""
+        """Every byte that was taken out."""
         return self.folder / "quarantine"
 
     def set_aside(self) -> int:

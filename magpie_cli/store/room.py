@@ -41,7 +41,7 @@ class Room:
                 else:
                     return
                 self._tell(file, loop.time())
-                await _pause(min(RETRY_SECONDS, left))
+                await asyncio.sleep(min(RETRY_SECONDS, left))
         finally:
             self._waiting -= len(line)
 
@@ -52,9 +52,3 @@ class Room:
                 f"waiting: no room for {file.path}; make some, {self._waiting:,} bytes are needed "
                 f"so far (giving up after {self._patience:g} s, --disk-wait)"
             )
-
-
-async def _pause(seconds: float) -> None:
-    wake = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, wake.set)
-    await wake.wait()

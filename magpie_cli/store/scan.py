@@ -64,7 +64,7 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
         if why and offset < durable:
             raise damaged(path, offset, why)
         if why:
-            found.bad.append(Bad(offset, end, why))
+            _add(found.bad, Bad(offset, end, why))
         elif stays:
             found.good = end
         else:
@@ -106,11 +106,20 @@ def strict(line: bytes) -> tuple[str, str]:
     return "", id_
 
 
+def _add(bad: list[Bad], more: Bad) -> None:
+    """What stands side by side is one stretch."""
+    if bad and bad[-1].end == more.start:
+        more = Bad(bad[-1].start, more.end, bad[-1].why)
+        bad.pop()
+    bad.append(more)
+
+
 def damaged(path: Path, offset: int, why: str) -> MagpieError:
     """What a run stops with at bytes that no crash can have left."""
     return MagpieError(
         f"{path} is damaged at byte {offset:,}: {why}",
-        f"magpie repair {path} shows what it would take out; or set it aside with --fresh",
+        "magpie repair OUT, with the name that -o gave, shows what it would take out; "
+        "or set all of it aside with --fresh",
     )
 
 

@@ -5,7 +5,7 @@ words belong to, as a number: an own id may come back with other personas.
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from magpie_cli.ids import IdSet
 from magpie_cli.records import NO_TOKENS, PersonaPair, Usage
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile
+from magpie_cli.store.scan import lines_of
 
 MOST_DEAD_BYTES = 32 * 1024 * 1024  # of finished dialogues, before the log is written anew
 
@@ -46,8 +47,9 @@ class TurnLog:
         self._redact = redact
         self._begun: dict[str, Begun] = {}
         self._live = 0
+        self._most_dead = MOST_DEAD_BYTES
         self.file: AppendFile | None = None
-        for line in _lines(path):
+        for line in lines_of(path):
             self._read(line, done)
         if path.exists() and path.stat().st_size != self._live:
             self.write_anew()
@@ -96,7 +98,7 @@ class TurnLog:
     @property
     def is_mostly_dead(self) -> bool:
         """Whether it is time to `write_anew`."""
-        return self.file is not None and self.file.size - self._live > MOST_DEAD_BYTES
+        return self.file is not None and self.file.size - self._live > self._most_dead
 
     def write_anew(self) -> None:
         """Without the utterances of finished dialogues; later, where the disk is full.
@@ -109,6 +111,7 @@ class TurnLog:
         except OSError as error:
             if error.errno not in disk.FULL:
                 raise
+            self._most_dead *= 2  # not again at the next dialogue's end
         else:
             self.close()
 
@@ -160,9 +163,3 @@ def _keep(begun: Begun, line: bytes, text: str, usage: Usage) -> None:
 def _number(pair: PersonaPair, num_turns: int) -> int:
     text = f"{num_turns}\0{pair.instructor_persona}\0{pair.responding_persona}"
     return zlib.crc32(text.encode())
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.exists() and path.stat().st_size:
-        with path.open("rb") as lines:
-            yield from lines
