@@ -140,8 +140,16 @@ def is_torn(path: Path) -> bool:
 
 
 def ids_of(path: Path) -> list[str]:
-    """The id of each whole line."""
-    return [orjson.loads(line)["id"] for line in whole_lines(path).split(b"\n")[:-1]]
+    """The id of each whole line; one that is not JSON is its own."""
+    return [_id(line) for line in whole_lines(path).split(b"\n")[:-1]]
+
+
+def _id(line: bytes) -> str:
+    try:
+        id_: str = orjson.loads(line)["id"]
+    except orjson.JSONDecodeError:
+        return f"(not JSON: {line[:60]!r})"
+    return id_
 
 
 def pairs(number: int, sizes: Iterable[int] = ()) -> tuple[bytes, ...]:
