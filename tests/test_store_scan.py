@@ -77,3 +77,15 @@ def test_a_failure_that_somebody_edited_is_named(output: Path) -> None:
     ) as stopped:
         run(output)
     assert "magpie repair" in str(stopped.value.hint)
+
+
+def test_rows_that_a_crash_left_in_the_tail_are_kept_over_a_second_one(output: Path) -> None:
+    """I5: a crash while rows are put back, which leaves a hole before some, loses none of them."""
+    run(output, record("a"))
+    with output.open("ab") as file:
+        file.write(b"\0" * 10 + b"\n" + record("b").to_json())
+    Path(f"{output}.magpie", "out.jsonl.tail").write_bytes(
+        record("b").to_json() + record("c").to_json()
+    )
+    assert run(output) == ["a", "b", "c"]
+    assert ids_of(output) == ["a", "b", "c"]

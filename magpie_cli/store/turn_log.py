@@ -134,7 +134,14 @@ class TurnLog:
 
     def _file(self) -> AppendFile:
         if self.file is None:
-            self.file = AppendFile(self._path)
+            file = AppendFile(self._path)
+            try:
+                if file.size and file.read(file.size - 1, file.size) != b"\n":
+                    file.append(b"\n")  # behind a torn line, where a full disk has left it
+            except OSError:
+                file.close(sync=False)
+                raise
+            self.file = file
         return self.file
 
     def _read(self, line: bytes, done: IdSet) -> None:

@@ -150,7 +150,7 @@ DEFECTS = (
         "store/mend.py",
         "chain(_tail_lines(tail), behind)",
         "behind",
-        CUTS,
+        SCAN,
     ),
     Defect(
         "the turn log has no checksum",

@@ -22,6 +22,15 @@ def test_a_power_cut_at_any_moment_is_made_good() -> None:
     assert damaged > STATES / 20
 
 
+def test_a_full_disk_does_not_glue_an_utterance_to_a_torn_one() -> None:
+    """I6: here a turn log with a torn end cannot be written anew, and yet goes on with whole lines.
+
+    Seed and scenario are those in which it was found.
+    """
+    total, _ = states_without_mismatch(60, seed=7, only=97)
+    assert total == 60
+
+
 def test_what_is_synced_is_never_lost() -> None:
     """The simulator keeps what a sync covered, whatever luck it has."""
     file, folder = Inode(1), Folder(0)
