@@ -40,7 +40,7 @@ def status(output: str, failures: str | None = None) -> Status:
     paths, manifest = find_output(output, failures)
     done = done_ids(output)
     failed_file = paths.failures
-    failed = {id_ for id_ in read_ids(failed_file) if id_ not in done}
+    failed = {id_ for id_ in read_ids(failed_file, paths.output) if id_ not in done}
     left = manifest.expected
     if left is not None:
         left = 0 if manifest.clean else max(0, left - len(done) - len(failed))

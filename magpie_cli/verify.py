@@ -102,6 +102,7 @@ def repair(output: str, failures: str | None = None, *, yes: bool = False) -> Re
     Raises UsageError where there is no such output, NotFinished during a run.
     """
     paths, manifest = find_output(output, failures)
+    there = paths.failures.exists()
     with locked(paths.output, paths) as file, locked(paths.failures, paths) as failures_file:
         rows = check_output_file(paths.output)
         failed = check_failures_file(paths.failures)
@@ -115,7 +116,8 @@ def repair(output: str, failures: str | None = None, *, yes: bool = False) -> Re
             for checked, its in ((failed, failures_file), (rows, file)):
                 if checked.bad:
                     take_out(its, checked, paths)
-        remove_if_empty(failures_file)
+        if yes or not there:
+            remove_if_empty(failures_file)
     return Repair(output, tuple(stretches), str(paths.quarantine), yes)
 
 

@@ -11,7 +11,7 @@ from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile
 from magpie_cli.store.mend import keep
 from magpie_cli.store.paths import OutputPaths
-from magpie_cli.store.scan import damaged, read_ids
+from magpie_cli.store.scan import damaged, lines_of, read_ids
 
 
 class FailedBefore:
@@ -21,9 +21,9 @@ class FailedBefore:
         self._transient = dict(failures)
 
     @classmethod
-    def read(cls, path: Path, done: IdSet) -> Self:
-        """Those of the failures file at `path`. Raises MagpieError where a line of it is none."""
-        return cls((id_, passes) for id_, passes in _read(path) if id_ not in done)
+    def read(cls, paths: OutputPaths, done: IdSet) -> Self:
+        """Those of the failures file. Raises MagpieError where a line of it is none."""
+        return cls((id_, passes) for id_, passes in _read(paths) if id_ not in done)
 
     def __contains__(self, id_: str) -> bool:
         return id_ in self._transient
@@ -65,17 +65,16 @@ def compact(path: Path, is_old: Callable[[str], bool], before: int) -> None:
         disk.remove(path)
 
 
-def _read(path: Path) -> Iterator[tuple[str, bool]]:
-    if path.exists():
-        offset = 0
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    row = orjson.loads(line)
-                except orjson.JSONDecodeError as error:
-                    raise damaged(path, offset, f"not JSON: {error}") from error
-                yield row["id"], row.get("transient", True)
-                offset += len(line)
+def _read(paths: OutputPaths) -> Iterator[tuple[str, bool]]:
+    offset = 0
+    for line in lines_of(paths.failures):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            why = f"not JSON: {error}"
+            raise damaged(paths.failures, offset, why, paths.output) from error
+        yield row["id"], row.get("transient", True)
+        offset += len(line)
 
 
 def _last_of_the_repeated(path: Path) -> dict[str, int]:

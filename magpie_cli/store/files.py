@@ -77,7 +77,7 @@ class FileStore:
         if before is None or before.identity != manifest.identity:
             self._turns.forget()
             forget(failures, paths)
-        self.failed = FailedBefore.read(paths.failures, self.done)
+        self.failed = FailedBefore.read(paths, self.done)
         self._paths = paths
         self._output = output
         self._failures = failures

@@ -24,7 +24,7 @@ def mend(
     With `rewrite`, what stands above `durable` is written anew, because the disk once failed to.
     Raises MagpieError where the damage is below `durable`; OSError.
     """
-    found = scan(file.path, durable, unique=unique, anew=rewrite)
+    found = scan(file.path, durable, unique=unique, anew=rewrite, output=paths.output)
     tail = paths.folder / f"{file.path.name}.tail"
     for bad in found.bad:
         keep(file, paths, bad.start, bad.end)

@@ -5,6 +5,7 @@ million rows of 5 KB take seconds. Above it a power cut may have left anything, 
 too, so each line is read as JSON.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +41,15 @@ class Scan:
     behind: list[tuple[int, int]] = field(default_factory=list)
 
 
-def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
+def scan(
+    path: Path, durable: int, *, unique: bool, anew: bool = False, output: Path | None = None
+) -> Scan:
     """Look at every line of `path`; strictly from the offset `durable` on.
 
     Where `unique`, a second line of one id is bad. With `anew`, all above `durable` counts as
     standing behind something bad, because it is to be written once more. Raises MagpieError at a
-    bad line below `durable`, with its offset: that is no trace of a crash.
+    bad line below `durable`, with its offset: that is no trace of a crash. `output` is the one whose
+    file it is, if it is not an output itself.
     """
     found = Scan()
     behind = IdSet()
@@ -62,7 +66,7 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
         ):
             why = f"a second line of the id {id_}"
         if why and offset < durable:
-            raise damaged(path, offset, why)
+            raise damaged(path, offset, why, output)
         if why:
             _add(found.bad, Bad(offset, end, why))
         elif stays:
@@ -73,7 +77,7 @@ def scan(path: Path, durable: int, *, unique: bool, anew: bool = False) -> Scan:
     return found
 
 
-def read_ids(path: Path) -> Iterator[str]:
+def read_ids(path: Path, output: Path | None = None) -> Iterator[str]:
     """The id of each whole line of `path`, by bytes; nothing where there is no such file.
 
     Raises MagpieError at a line without one. A torn last line is left alone: it may be about to be
@@ -85,7 +89,7 @@ def read_ids(path: Path) -> Iterator[str]:
             return
         why, id_ = _quick(line)
         if why:
-            raise damaged(path, offset, why)
+            raise damaged(path, offset, why, output)
         yield id_
         offset += len(line)
 
@@ -114,12 +118,12 @@ def _add(bad: list[Bad], more: Bad) -> None:
     bad.append(more)
 
 
-def damaged(path: Path, offset: int, why: str) -> MagpieError:
+def damaged(path: Path, offset: int, why: str, output: Path | None = None) -> MagpieError:
     """What a run stops with at bytes that no crash can have left."""
     return MagpieError(
         f"{path} is damaged at byte {offset:,}: {why}",
-        "magpie repair OUT, with the name that -o gave, shows what it would take out; "
-        "or set all of it aside with --fresh",
+        f"magpie repair {shlex.quote(str(output or path))} shows what it would take out; "
+        "or set it aside with --fresh",
     )
 
 

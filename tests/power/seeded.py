@@ -40,15 +40,15 @@ DEFECTS = (
     Defect(
         "a rename without a sync of the folder",
         "store/disk.py",
-        "    os.rename(new, path)\n    sync_folder(path.parent)\n",
-        "    os.rename(new, path)\n",
+        "            os.unlink(new)\n    sync_folder(path.parent)\n",
+        "            os.unlink(new)\n",
         CUTS,
     ),
     Defect(
         "new contents are renamed before they are synced",
         "store/disk.py",
-        "        os.fsync(fd)\n        is_whole = True",
-        "        is_whole = True",
+        "        os.fsync(fd)\n        os.rename(new, path)\n",
+        "        os.rename(new, path)\n",
         CUTS,
     ),
     Defect(
@@ -91,23 +91,23 @@ DEFECTS = (
     Defect(
         "a failed sync is tried again",
         "store/append_file.py",
-        "            except OSError as error:\n                self._broken_by(error)\n"
-        "                raise\n            self.durable = size",
-        "            except OSError:\n                raise\n            self.durable = size",
+        "            disk.sync(self.fd)\n        except OSError as error:\n"
+        "            self._error = error\n            raise",
+        "            disk.sync(self.fd)\n        except OSError:\n            raise",
         CUTS,
     ),
     Defect(
         "what a broken disk did not take is not written anew",
         "store/files.py",
-        "replace(self._noted(), rewrite=True)",
-        "replace(self._noted(), rewrite=False)",
+        "rewrite=self._output.is_broken or self._failures.is_broken",
+        "rewrite=False",
         CUTS,
     ),
     Defect(
         "a second line of an id is a row",
         "store/scan.py",
-        "if unique and not why and not _is_new(id_, found.ids, None if stays else behind):",
-        "if unique and not why and _is_new(id_, found.ids, None if stays else behind) is None:",
+        "found.ids.add(id_) if stays else id_ not in found.ids and behind.add(id_)",
+        "(found.ids.add(id_), behind.add(id_))",
         SCAN,
     ),
     Defect(
@@ -141,7 +141,7 @@ DEFECTS = (
     Defect(
         "the tail is removed before it is synced",
         "store/mend.py",
-        "        disk.sync(file.fd)\n        disk.remove(tail)\n    file.sync()",
+        "        file.sync()\n        disk.remove(tail)\n    file.sync()",
         "        disk.remove(tail)\n    file.sync()",
         CUTS,
     ),
@@ -155,7 +155,7 @@ DEFECTS = (
     Defect(
         "the turn log has no checksum",
         "store/turn_log.py",
-        'if crc != b"%08x" % zlib.crc32(body):',
+        'if not body or crc != b"%08x" % zlib.crc32(body):',
         'if not body.endswith(b"}\\n"):',
         f"{TURNS}::test_a_damaged_line_ends_what_is_known",
     ),
