@@ -190,9 +190,10 @@ class _Run:
         """The first line on stderr, and the same as facts."""
         settings, lines = self.settings, self.source.lines
         much = "" if lines is None else f"{count(lines, 'line')} of "
+        part = f", shard {settings.shard}" if settings.shard else ""
         sentence = (
             f"engine {engine.name} ({self.why}), model {engine.model}: "
-            f"{much}{input_name(settings.input)}"
+            f"{much}{input_name(settings.input)}{part}"
             + (f" x {settings.samples} samples" if settings.samples > 1 else "")
             + (f" -> {settings.output}" if settings.output != "-" else "")
             + (f" (the old one is now {set_aside})" if set_aside else "")

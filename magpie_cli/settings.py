@@ -60,12 +60,14 @@ class Settings:
     def identity(self, engine: str, model: str, prompts: str) -> dict[str, object]:
         """What changes a row: rows of two identities never share an output.
 
-        Concurrency, timeouts, limits, addresses and the number of samples are not in it.
+        Concurrency, timeouts, limits, addresses and the number of samples are not in it. The shard
+        is: another one's rows would be taken for all that there is to do.
         """
         return {
             "engine": engine,
             "model": model,
             "turns": self.turns,
+            "shard": self.shard,
             "prompts": prompts,
             "temperature": self.temperature,
             "top_p": self.top_p,

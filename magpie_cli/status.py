@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 
-from magpie_cli.store import done_ids, find_output, read_ids
+from magpie_cli.store import FailedBefore, done_ids, find_output
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """`left` is None while nobody knows how many lines the input has (a pipe not yet through).
 
-    `failed` counts the pairs and lines that have a failure and no row.
+    `failed` counts the pairs and lines that have a failure and no row, `may_pass` those of them
+    that the next run tries again.
     """
 
     output: str
     done: int
     failed: int
+    may_pass: int
     left: int | None
     model: str
     engine: str
@@ -30,8 +32,12 @@ class Status:
             "failed": f"{self.failed:,}" + (f" ({self.failures_file})" if self.failed else ""),
             "left": left,
         }
-        if self.left or self.failed:
+        if self.left or self.may_pass or self.left is None:
             rows["next"] = "the same magpie generate command again goes on"
+        elif self.failed:
+            rows["next"] = (
+                f"look at {self.failures_file}; --retry-failed all tries refused pairs again"
+            )
         return "\n".join(f"{name:<7} {value}" for name, value in rows.items())
 
 
@@ -40,7 +46,7 @@ def status(output: str, failures: str | None = None) -> Status:
     paths, manifest = find_output(output, failures)
     done = done_ids(output)
     failed_file = paths.failures
-    failed = {id_ for id_ in read_ids(failed_file, paths.output) if id_ not in done}
+    failed = FailedBefore.read(paths, done)
     left = manifest.expected
     if left is not None:
         left = 0 if manifest.clean else max(0, left - len(done) - len(failed))
@@ -48,6 +54,7 @@ def status(output: str, failures: str | None = None) -> Status:
         output=output,
         done=len(done),
         failed=len(failed),
+        may_pass=failed.may_pass_number,
         left=left,
         model=manifest.identity["model"],
         engine=manifest.identity["engine"],

@@ -38,7 +38,8 @@ class Verdict:
             lines.append(f"and {self.broken - len(self.faults):,} more")
         lines += [f"note: {remark}" for remark in self.remarks]
         lines.append(
-            f"{count(self.broken, 'promise')} broken; magpie repair {self.output} shows the way out"
+            f"{count(self.broken, 'promise')} broken: the same magpie generate command makes what "
+            f"is missing, magpie repair {self.output} shows what else can be done"
             if self.broken
             else "all is as it should be"
         )
@@ -61,7 +62,7 @@ def verify(output: str, failures: str | None = None, source: str | None = None) 
             with open_source(source, strict=False) as opened:
                 missing, remarks = _compare(opened, rows, failed, manifest)
             left = len(missing)
-            faults += missing if manifest.clean and not remarks else []
+            faults += missing
     return Verdict(
         output,
         rows.lines,

@@ -158,7 +158,8 @@ def test_a_key_that_is_withdrawn_fails_the_run_and_no_pair(
     server.faults = iter(())  # the run may have ended before it met the second
     server.asked.clear()
     assert magpie(*command).returncode == 0
-    assert len(server.asked) == 2 * (5 - made)
+    missing = 2 * (5 - made)
+    assert missing - 2 <= len(server.asked) <= missing  # what was said is not asked again
     assert len({row["id"] for row in rows_of(tmp_path / "out.jsonl")}) == 5
 
 

@@ -40,6 +40,7 @@ def test_it_says_what_is_done_failed_and_left(
         "output": "out.jsonl",
         "done": 2,
         "failed": 1,
+        "may_pass": 0,
         "left": 3,
         "model": "echo",
         "engine": "echo",

@@ -128,22 +128,23 @@ def test_outcomes_that_are_missing_are_named(output: Path, magpie: Magpie) -> No
     assert magpie("verify", "out.jsonl", "--input", "in.jsonl").returncode == 0
 
 
-def test_a_run_that_is_not_through_owes_nothing(tmp_path: Path, magpie: Magpie) -> None:
-    """What is left of an unfinished run is a number, not a fault."""
+def test_a_run_that_is_not_through_owes_the_rest(tmp_path: Path, magpie: Magpie) -> None:
+    """With the input, what has no outcome yet is missing; without it, the file alone is judged."""
     write(tmp_path / "in.jsonl", pair("a"), pair("b"), pair("c"))
     assert magpie(*ECHO, "--limit", "1", "--samples", "2").returncode == 75
     verdict = look(tmp_path / "out.jsonl", with_input=True)
-    assert (verdict.broken, verdict.rows, verdict.left) == (0, 1, 5)
+    assert (verdict.broken, verdict.rows, verdict.left) == (5, 1, 5)
+    assert look(tmp_path / "out.jsonl").broken == 0
     assert magpie(*ECHO, "--samples", "2").returncode == 0
     verdict = look(tmp_path / "out.jsonl", with_input=True)
     assert (verdict.broken, verdict.rows, verdict.left) == (0, 6, 0)
 
 
 def test_an_input_that_has_changed_is_a_remark(output: Path) -> None:
-    """It is no fault of the output that its input has more lines by now."""
+    """Lines that came since have no outcome, and the verdict says why."""
     change(output.with_name("in.jsonl"), b"", pair("d").encode() + b"\n")
     verdict = look(output, with_input=True)
-    assert (verdict.broken, verdict.left) == (0, 1)
+    assert (verdict.broken, verdict.left) == (1, 1)
     assert "in.jsonl is not as it was" in verdict.remarks[0]
     assert f"note: {verdict.remarks[0]}" in verdict.text()
 

@@ -42,7 +42,8 @@ async def open_session(
 class HttpServer:
     """One base URL: asks it, and says what went wrong in words that never hold the key.
 
-    The key goes into `key_header`, in OpenAI's way where that is Authorization. `statuses` says
+    The key goes into `key_header`, in OpenAI's way where that is Authorization; `no_key` is what to
+    type where it wants one and has none. `statuses` says
     what some mean on this server; no answer that is read whole may be larger than `most_bytes`.
     """
 
@@ -54,10 +55,12 @@ class HttpServer:
         statuses: Mapping[int, StatusMeaning],
         *,
         key_header: str = "Authorization",
+        no_key: str = "",
         most_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         self.base_url = base_url
         self._statuses = statuses
+        self._no_key = no_key
         self._session = session
         self._key = key
         self._most_bytes = most_bytes
@@ -116,7 +119,10 @@ class HttpServer:
                 if not 200 <= response.status < 300:
                     reply = await read_words(response, MAX_WORDS_BYTES)
                     words = server_words(reply, self.hide)
-                    raise classify(response.status, words, response.headers, url, self._statuses)
+                    error = classify(response.status, words, response.headers, url, self._statuses)
+                    if response.status == 401 and not self._key and self._no_key:
+                        error.hint = self._no_key
+                    raise error
                 yield response
         except TimeoutError as error:
             raise Transient("timeout", f"no answer in time from {url}") from error

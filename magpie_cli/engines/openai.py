@@ -14,6 +14,7 @@ import aiohttp
 
 from magpie_cli.address import checked_url
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
+from magpie_cli.engines import OWN_KEY
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer, open_session
 from magpie_cli.engines.keys import find_key
@@ -69,7 +70,9 @@ async def _open_server(
 ) -> AsyncIterator[HttpServer]:
     key = find_key(row, base_url, environment)
     async with open_session(base_url, limits) as session:
-        yield HttpServer(session, base_url, key, row.statuses)
+        variable = row.credential if base_url == row.base_url else OWN_KEY
+        no_key = f"it wants a key, and none was sent: export {variable}=..., or --token-file FILE"
+        yield HttpServer(session, base_url, key, row.statuses, no_key=no_key)
 
 
 async def _choose_model(server: HttpServer, row: EngineRow, asked: str | None) -> str:

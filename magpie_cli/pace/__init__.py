@@ -142,13 +142,12 @@ class Pace:
                 error.attempts = failed + 1
                 raise
             except Throttled as error:
+                if gate and not gate.is_open and not gate.is_needed():
+                    raise _lost(error.message) from error
                 refused += 1
                 # A try that was long in coming to a refusal did more than to be refused.
                 waited += min(self._clock() - began, BACKOFF_CAP)
-                left = self._patience - waited
-                delay = min(self._delay(error, refused), left)
-                if left <= 0 or (error.retry_after or 0.0) > left:
-                    raise _no_more_patience(error.message, self._patience) from error
+                delay = self._delay(error, refused, self._patience - waited)
                 waited += delay
                 self._on_retry(error, delay)
                 await self._pause(delay)
@@ -158,10 +157,14 @@ class Pace:
         while True:
             while (wait := gate.wait()) > 0:
                 if not gate.is_needed():
-                    raise _lost("this server is left alone for a while")
-                if gate.breaker.out_for > self._patience:
-                    raise _no_more_patience("the server fails", self._patience)
-                await self._pause(wait)
+                    raise _lost(gate.trouble)
+                left = self._patience - gate.breaker.out_for
+                if left <= 0:
+                    raise _no_more_patience(gate.trouble, self._patience)
+                if gate.is_news():
+                    words = f"{gate.trouble}: left alone for {wait:.0f} s, then tried again"
+                    self._on_retry(Throttled("server_fails", words), wait)
+                await self._pause(min(wait, left))
             epoch = gate.breaker.epoch
             await gate.limit.take()
             if epoch == gate.breaker.epoch:
@@ -208,18 +211,23 @@ class Pace:
         finally:
             self._pauses.discard(pause)
 
-    def _delay(self, error: Throttled, refused: int) -> float:
-        """Seconds to wait after the `refused`-th refusal of one request."""
+    def _delay(self, error: Throttled, refused: int, left: float) -> float:
+        """Seconds to wait after the `refused`-th refusal of one request, with so many left to wait.
+
+        Raises NotFinished where they are too few.
+        """
         asked = error.retry_after or 0.0
-        most = LONGEST_PAUSE if self._patience <= PATIENCE else self._patience
-        if asked > most:
+        if asked > (LONGEST_PAUSE if self._patience <= PATIENCE else self._patience):
             again = datetime.now(UTC).astimezone() + timedelta(seconds=min(asked, LONGEST_DATE))
             raise NotFinished(
                 f"{error.message}: the server asks to wait {asked:.0f} s",
                 f"run the same command again after {again:%Y-%m-%d %H:%M:%S}, or wait longer with "
                 "--give-up-after",
             ) from error
-        return asked + self._jitter(THROTTLED_BASE, refused)
+        if left <= 0 or asked > left:
+            asks = f": it asks to wait {asked:.0f} s" if asked else ""
+            raise _no_more_patience(f"{error.message}{asks}", self._patience) from error
+        return min(asked + self._jitter(THROTTLED_BASE, refused), left)
 
     def _jitter(self, base: float, tries: int) -> float:
         # 2**tries of a large number of refusals would overflow long before the cap is compared.

@@ -19,7 +19,9 @@ class Gate:
         self.limit = Limit(ceiling, clock)
         self.breaker = Breaker(clock)
         self.is_needed: Callable[[], bool] = lambda: True
+        self.trouble = ""  # the latest
         self._clock = clock
+        self._told_of = 0
         self._paused_until = 0.0
 
     @property
@@ -27,6 +29,12 @@ class Gate:
         """Whether a request would be let through now."""
         paused = self._paused_until > self._clock()
         return not paused and (self.breaker.is_closed or self.breaker.is_due)
+
+    def is_news(self) -> bool:
+        """Whether this is the first look since the breaker opened."""
+        is_news = self._told_of != self.breaker.epoch
+        self._told_of = self.breaker.epoch
+        return is_news
 
     def wait(self) -> float:
         """Seconds until it is worth asking again; 0 lets one request through to the limit."""
@@ -40,6 +48,7 @@ class Gate:
 
     def failed(self, error: Transient, epoch: int) -> None:
         """The request may have to be sent again."""
+        self.trouble = error.message
         if error.of_server:
             self.breaker.failed(epoch)
         else:
@@ -49,6 +58,7 @@ class Gate:
         """The server asked for patience."""
         self.limit.refused()
         self.breaker.undecided(epoch)
+        self.trouble = error.message
         asked = error.retry_after or 0.0
-        if asked > LONGEST_RETRY_AFTER:
+        if asked > LONGEST_RETRY_AFTER or (asked and not self.is_needed()):
             self._paused_until = max(self._paused_until, self._clock() + asked)

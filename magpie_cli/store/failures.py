@@ -31,6 +31,11 @@ class FailedBefore:
     def __len__(self) -> int:
         return len(self._transient)
 
+    @property
+    def may_pass_number(self) -> int:
+        """How many of them may pass."""
+        return sum(self._transient.values())
+
     def may_pass(self, id_: str) -> bool:
         """Whether another try may make a row of it: it was no fault of the pair's."""
         return self._transient.get(id_, True)

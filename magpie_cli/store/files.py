@@ -67,7 +67,7 @@ class FileStore:
         self.set_aside: str | None = None
         before = Manifest.read(paths.manifest)
         try:
-            self.done = self._mend(paths, output, failures, before)
+            self.done = self._mend(paths, output, failures, before, care.say)
         except OSError:
             if before and (output.is_broken or failures.is_broken):
                 replace(before, rewrite=True).write(paths.manifest)
@@ -193,13 +193,19 @@ class FileStore:
 
     @staticmethod
     def _mend(
-        paths: OutputPaths, output: AppendFile, failures: AppendFile, before: Manifest | None
+        paths: OutputPaths,
+        output: AppendFile,
+        failures: AppendFile,
+        before: Manifest | None,
+        say: Callable[[str], None],
     ) -> IdSet:
         durable = before.durable_output if before else 0
         rewrite = before.rewrite if before else False
-        done = mend(output, paths, durable, unique=True, rewrite=rewrite)
+        done, bad = mend(output, paths, durable, unique=True, rewrite=rewrite)
         durable = before.durable_failures if before else 0
-        mend(failures, paths, durable, unique=False, rewrite=rewrite)
+        _, more = mend(failures, paths, durable, unique=False, rewrite=rewrite)
+        if bad + more:
+            say(f"{bad + more:,} bytes that are no whole rows moved to {paths.quarantine}")
         return done
 
     def _sync(self) -> None:

@@ -18,8 +18,10 @@ from magpie_cli.store.scan import scan, strict
 
 def mend(
     file: AppendFile, paths: OutputPaths, durable: int, *, unique: bool, rewrite: bool = False
-) -> IdSet:
-    """Bring `file` to whole lines and make them durable. The ids that are in it.
+) -> tuple[IdSet, int]:
+    """Bring `file` to whole lines and make them durable.
+
+    The ids that are in it, and how many bytes were taken out.
 
     With `rewrite`, what stands above `durable` is written anew, because the disk once failed to.
     Raises MagpieError where the damage is below `durable`; OSError.
@@ -39,7 +41,7 @@ def mend(
         file.sync()
         disk.remove(tail)
     file.sync()
-    return found.ids
+    return found.ids, sum(bad.end - bad.start for bad in found.bad)
 
 
 def keep(file: AppendFile, paths: OutputPaths, start: int, end: int) -> None:

@@ -48,8 +48,8 @@ def scan(
 
     Where `unique`, a second line of one id is bad. With `anew`, all above `durable` counts as
     standing behind something bad, because it is to be written once more. Raises MagpieError at a
-    bad line below `durable`, with its offset: that is no trace of a crash. `output` is the one whose
-    file it is, if it is not an output itself.
+    bad line below `durable`, with its offset: that is no trace of a crash. `output` is the one that
+    it belongs to, if it is none itself.
     """
     found = Scan()
     behind = IdSet()

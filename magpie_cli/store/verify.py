@@ -30,8 +30,9 @@ def find_output(output: str, failures: str | None) -> tuple[OutputPaths, Manifes
     paths = OutputPaths.of(output, failures)
     manifest = Manifest.read(paths.manifest)
     if manifest is None or not paths.output.exists():
+        lacks = paths.manifest if manifest is None else paths.output
         raise UsageError(
-            f"{output} is not an output of magpie generate ({paths.manifest} is not there)",
+            f"{output} is not an output of magpie generate ({lacks} is not there)",
             "name the file that -o named",
         )
     if failures is None:
