@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import orjson
 
@@ -30,19 +30,26 @@ class _BadLine(Exception):  # noqa: N818 - private; becomes a Failure
         self.kind = kind
 
 
+class DonePair(NamedTuple):
+    """A pair of which nothing is left to do: of a million of them, nothing else is made."""
+
+    id: str
+
+
 class PairReader:
     """Iterates over the pairs of a stream: a PersonaPair a good line, a Failure a bad one.
 
-    No id is given out twice.
+    A DonePair where `is_done`, which may be set, says so of the id. No id is given out twice.
     """
 
     def __init__(self, stream: BinaryIO, path: str) -> None:
+        self.is_done: Callable[[str], bool] = lambda _: False
         self._seen = IdSet()
         self._stream = stream
         self._path = path
         self._repeats: dict[str, int] = {}
 
-    def __iter__(self) -> Iterator[PersonaPair | Failure]:
+    def __iter__(self) -> Iterator[PersonaPair | Failure | DonePair]:
         for line in read_lines(self._stream, self._path):
             try:
                 yield self._pair(line)
@@ -60,10 +67,13 @@ class PairReader:
             input=line.text.decode("utf-8", "replace"),
         )
 
-    def _pair(self, line: Line) -> PersonaPair:
+    def _pair(self, line: Line) -> PersonaPair | DonePair:
         row = _row(line)
+        id_ = self._id(row)
+        if self.is_done(id_):
+            return DonePair(id_)
         return PersonaPair(
-            id=self._id(row),
+            id=id_,
             instructor_persona=row["instructor_persona"],
             responding_persona=row["responding_persona"],
             num_turns=row.get("num_turns"),
@@ -128,7 +138,8 @@ def _row(line: Line) -> dict[str, Any]:
 def _parse(text: bytes) -> dict[str, Any]:
     try:
         row = orjson.loads(text)
-        orjson.dumps({"metadata": row})  # as deep as its record will hold it
+        if text.count(b"{") > 1 or b"[" in text:
+            orjson.dumps({"metadata": row})  # as deep as its record will hold it
     except orjson.JSONDecodeError as error:
         _refuse(*_why_not_json(text, error))
     except orjson.JSONEncodeError as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.ids import IdSet, Shard, sample_id
-from magpie_cli.personas import PairReader
+from magpie_cli.personas import DonePair, PairReader
 from magpie_cli.prompts import control_tokens
 from magpie_cli.records import Failure, PersonaPair
 from magpie_cli.settings import Settings
@@ -43,6 +43,7 @@ class Plan:
         self.tried = IdSet()
         self.passed_over = IdSet()
         self._reader = reader
+        reader.is_done = self._is_done if settings.samples > 1 else done.__contains__
         self._settings = settings
         self._samples = range(1, settings.samples + 1)
         self._done = done
@@ -51,35 +52,56 @@ class Plan:
         self._tally = tally
         self._shard = Shard.parse(settings.shard) if settings.shard else None
         self._begun = 0
+        self._is_full = False
 
     def __iter__(self) -> Iterator[DialogueRequest | Failure | None]:
         for pair in self._reader:
             if self._shard and not self._shard.has(pair.id):
                 continue
-            is_pair = isinstance(pair, PersonaPair)
-            self.pairs += is_pair
-            for sample in self._samples if is_pair else (1,):
-                self.expected += 1
-                id_ = sample_id(pair.id, sample)
-                if id_ in self._done:  # before anything is made of it: there may be a million
-                    self._tally.skipped += 1
-                    if self._tally.skipped % LONG_STRETCH == 0:
-                        yield None
-                    continue
-                item = pair if isinstance(pair, Failure) else self._request(pair, id_)
-                if item.id in self._failed:
-                    if isinstance(item, DialogueRequest) and not self._tries_again(item.id):
-                        self.passed_over.add(item.id)
-                        self._tally.passed_over()
-                        continue
-                    self.tried.add(item.id)
-                if isinstance(item, DialogueRequest):
-                    if self._begun == self._settings.limit:
-                        return
-                    self._begun += 1
-                    self._tally.control_tokens += control_tokens(item.pair)
-                yield item
+            if isinstance(pair, DonePair):
+                if self._pass_over(len(self._samples)):
+                    yield None
+                continue
+            yield from self._of(pair)
+            if self._is_full:
+                return
         self.exhausted = True
+
+    def _of(self, pair: PersonaPair | Failure) -> Iterator[DialogueRequest | Failure | None]:
+        """What is to do for one line; nothing more once --limit is reached."""
+        is_pair = isinstance(pair, PersonaPair)
+        self.pairs += is_pair
+        for sample in self._samples if is_pair else (1,):
+            self.expected += 1
+            id_ = sample_id(pair.id, sample)
+            if id_ in self._done:
+                self._tally.skipped += 1
+                continue
+            item = pair if isinstance(pair, Failure) else self._request(pair, id_)
+            if item.id in self._failed:
+                if isinstance(item, DialogueRequest) and not self._tries_again(item.id):
+                    self.passed_over.add(item.id)
+                    self._tally.passed_over()
+                    continue
+                self.tried.add(item.id)
+            if isinstance(item, DialogueRequest):
+                if self._begun == self._settings.limit:
+                    self._is_full = True
+                    return
+                self._begun += 1
+                self._tally.control_tokens += control_tokens(item.pair)
+            yield item
+
+    def _is_done(self, pair_id: str) -> bool:
+        return all(sample_id(pair_id, sample) in self._done for sample in self._samples)
+
+    def _pass_over(self, dialogues: int) -> bool:
+        """A pair that has them all; whether it is time for a None."""
+        self.pairs += 1
+        self.expected += dialogues
+        before = self._tally.skipped // LONG_STRETCH
+        self._tally.skipped += dialogues
+        return self._tally.skipped // LONG_STRETCH > before
 
     def _tries_again(self, id_: str) -> bool:
         if self._retry == "transient":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from magpie_cli.errors import UsageError
 from magpie_cli.ids import content_id
 from magpie_cli.lines import BYTES_KEPT, MAX_LINE_BYTES
-from magpie_cli.personas import MAX_PERSONA_BYTES, PairReader
+from magpie_cli.personas import MAX_PERSONA_BYTES, DonePair, PairReader
 from magpie_cli.records import Failure, PersonaPair
 from magpie_cli.source import BAD_LINES_SHOWN, open_source
 from tests.conftest import PAIR, Magpie
@@ -34,7 +34,8 @@ def row(**columns: Any) -> bytes:
 
 def read(*lines: bytes) -> list[PersonaPair | Failure]:
     """What becomes of each line of `pairs.jsonl`."""
-    return list(PairReader(io.BytesIO(b"\n".join(lines)), "pairs.jsonl"))
+    pairs = PairReader(io.BytesIO(b"\n".join(lines)), "pairs.jsonl")
+    return [pair for pair in pairs if not isinstance(pair, DonePair)]
 
 
 def read_pair(line: bytes) -> PersonaPair:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magpie_cli.ids import content_id
-from magpie_cli.personas import PairReader
+from magpie_cli.personas import DonePair, PairReader
 from magpie_cli.records import Failure, PersonaPair
 from tests.conftest import PAIR
 
@@ -28,7 +28,11 @@ SHUFFLES = st.randoms(use_true_random=False)
 def read(*rows: dict[str, Any] | bytes) -> list[PersonaPair | Failure]:
     """What becomes of each row."""
     lines = [row if isinstance(row, bytes) else orjson.dumps(row) for row in rows]
-    return list(PairReader(io.BytesIO(b"\n".join(lines)), "pairs.jsonl"))
+    return [
+        pair
+        for pair in PairReader(io.BytesIO(b"\n".join(lines)), "pairs.jsonl")
+        if not isinstance(pair, DonePair)
+    ]
 
 
 def ids(*rows: dict[str, Any] | bytes) -> list[str]:

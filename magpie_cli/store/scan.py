@@ -51,22 +51,19 @@ def scan(
     bad line below `durable`, with its offset: that is no trace of a crash. `output` is the one that
     it belongs to, if it is none itself.
     """
-    found = Scan()
-    behind = IdSet()
     durable = _checked(path, durable)
-    offset = 0
-    for line in lines_of(path):
+    found = Scan(good=durable)
+    if durable and (bad := _look_quickly(path, durable, found.ids, unique=unique)):
+        raise damaged(path, bad.start, bad.why, output)
+    behind = IdSet()
+    offset = durable
+    for line in lines_of(path, durable):
         end = offset + len(line)
-        why, id_ = _quick(line) if offset < durable else strict(line)
-        stays = not found.bad and not (anew and offset >= durable)
-        if (
-            unique
-            and not why
-            and not (found.ids.add(id_) if stays else id_ not in found.ids and behind.add(id_))
-        ):
-            why = f"a second line of the id {id_}"
-        if why and offset < durable:
-            raise damaged(path, offset, why, output)
+        why, id_ = strict(line)
+        stays = not (found.bad or anew)
+        if unique and not why:
+            is_new = found.ids.add(id_) if stays else id_ not in found.ids and behind.add(id_)
+            why = "" if is_new else _second(id_)
         if why:
             _add(found.bad, Bad(offset, end, why))
         elif stays:
@@ -110,6 +107,41 @@ def strict(line: bytes) -> tuple[str, str]:
     return "", id_
 
 
+def _second(id_: str) -> str:
+    return f"a second line of the id {id_}"
+
+
+def _look_quickly(path: Path, end: int, ids: IdSet, *, unique: bool) -> Bad | None:
+    """Add the id of each line up to the offset `end`, as fast as Python goes; the first bad one."""
+    offset, rest, skip = 0, b"", len(_ID_FIRST)
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(min(_READ_AT_ONCE, end - offset - len(rest))):
+            block = rest + data
+            is_clean = block.find(b"\0") < 0
+            start = 0
+            while stop := block.find(b"\n", start) + 1:
+                # A line is copied only where something is odd about it.
+                piece = block[start + skip : block.find(b'"', start + skip, stop)]
+                if (
+                    is_clean
+                    and block.startswith(_ID_FIRST, start)
+                    and block.endswith(b"}\n", start, stop)
+                    and piece.isascii()
+                    and b"\\" not in piece
+                    and piece
+                ):
+                    why, id_ = "", piece.decode()
+                else:
+                    why, id_ = _quick(block[start:stop])
+                if not why and not ids.add(id_) and unique:
+                    why = _second(id_)
+                if why:
+                    return Bad(offset + start, offset + stop, why)
+                start = stop
+            offset, rest = offset + start, block[start:]
+    return None
+
+
 def _add(bad: list[Bad], more: Bad) -> None:
     """What stands side by side is one stretch."""
     if bad and bad[-1].end == more.start:
@@ -149,10 +181,14 @@ def _checked(path: Path, durable: int) -> int:
         return 0
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Each line of `path`, none where there is no such file. Raises MagpieError."""
+def lines_of(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Each line of `path` from an offset on, none where there is no such file.
+
+    Raises MagpieError.
+    """
     try:
         with path.open("rb", buffering=_READ_AT_ONCE) as lines:
+            lines.seek(start)
             yield from lines
     except FileNotFoundError:
         return
