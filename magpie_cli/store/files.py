@@ -76,7 +76,8 @@ class FileStore:
         self._manifest = manifest
         self._noted_at = time.monotonic()
         self._note()
-        self._turns = TurnLog(paths.turn_log, self.done, care.redact)
+        self._turn_log = paths.turn_log  # made once: an utterance is too often for a new Path
+        self._turns = TurnLog(self._turn_log, self.done, care.redact)
         if not same:
             self._turns.forget()
         self._commit = Commit(care.fsync, self._sync)
@@ -117,7 +118,7 @@ class FileStore:
 
     def heard(self, id_: str, text: str, usage: Usage) -> None:
         """Keep one more utterance of a dialogue that is begun."""
-        with disk_errors(self._paths.turn_log):
+        with disk_errors(self._turn_log):
             self._turns.add(id_, text, usage)
 
     async def write(self, outcome: Outcome) -> None:
