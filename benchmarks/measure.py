@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ class Cost:
     processor: float
     peak: float
     killed: bool
+
+
+def run_command(pairs: Path, out: Path, url: str, in_flight: int, turns: int) -> list[str]:
+    """`magpie generate`, from the interpreter that runs this."""
+    command = [sys.executable, "-m", "magpie_cli", "generate", str(pairs), "-o", str(out)]
+    return [*command, "--quiet", "--base-url", url, "-j", str(in_flight), "--turns", str(turns)]
 
 
 def never() -> bool:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inputs import count_rows, write_pairs, write_prompts
-from measure import measure
+from measure import measure, run_command
 from mock_server import compile_server, serving
 
 HERE = Path(__file__).parent
@@ -78,13 +78,11 @@ class Contender:
 
     def command(self, track: Track, out: Path, url: str) -> list[str]:
         """The run that makes every dialogue."""
-        common = ["--base-url", url, "-j", str(track.in_flight), "--turns", str(TURNS)]
-        if self.script:
-            prompts = track.folder / "prompts.jsonl"
-            return [self.python, str(self.script), str(prompts), str(out), *common]
-        pairs = track.folder / "pairs.jsonl"
-        generate = ["-m", "magpie_cli", "generate", str(pairs), "-o", str(out)]
-        return [self.python, *generate, "--quiet", *common]
+        if not self.script:
+            return run_command(track.folder / "pairs.jsonl", out, url, track.in_flight, TURNS)
+        prompts, in_flight = track.folder / "prompts.jsonl", str(track.in_flight)
+        command = [self.python, str(self.script), str(prompts), str(out)]
+        return [*command, "--base-url", url, "-j", in_flight, "--turns", str(TURNS)]
 
 
 def find_contenders(given: Sequence[str]) -> Iterator[Contender]:
