@@ -93,10 +93,11 @@ def faults(folder: Path, program: Path) -> None:
         + stats["hung"] * TIMEOUT
     ) / FAULT_IN_FLIGHT
     rows = count_rows(out, TURNS)
+    lost = FAULT_PAIRS - sum(rows.values())
     print(
         f"{stats['errors']:,} times 500, {stats['throttled']:,} times 429, {stats['hung']:,} hung, "
-        f"{FAULT_IN_FLIGHT} in flight: {FAULT_PAIRS - sum(rows.values()):,} of "
-        f"{FAULT_PAIRS:,} rows lost, {spent:.1f} s, told {told:.1f} s, ratio {spent / told:.2f}, goal {FAULTS_GOAL}"
+        f"{FAULT_IN_FLIGHT} in flight: {lost:,} of {FAULT_PAIRS:,} rows lost, "
+        f"{spent:.1f} s, told {told:.1f} s, ratio {spent / told:.2f}, goal {FAULTS_GOAL}"
     )
 
 
