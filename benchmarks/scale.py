@@ -25,7 +25,7 @@ from mock_server import Faults, MockServer, compile_server, serving
 TURNS, IN_FLIGHT = 3, 256
 SIZES = [1_000, 100_000, 1_000_000]
 MEMORY_GOAL, FAULTS_GOAL = 1.3, 1.3
-KILL_PAIRS, FAULT_PAIRS, FAULT_IN_FLIGHT, LATENCY = 2_000, 1_000, 64, 50.0
+KILL_PAIRS, FAULT_PAIRS, FAULT_IN_FLIGHT, LATENCY = 2_000, 3_000, 64, 50.0
 FAULTS = Faults(errors=0.05, throttled=0.05, hung=0.001, retry_after=1.0)
 TIMEOUT = 5.0
 
