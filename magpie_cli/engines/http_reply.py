@@ -20,7 +20,7 @@ async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
     """The body, up to `most` bytes: a server gone mad must not fill the memory."""
     chunks = []
     size = 0
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         chunks.append(chunk)
         size += len(chunk)
         if size > most:

@@ -1,7 +1,7 @@
 """A server that answers with JSON, whole or in pieces: one base URL, one key, one session."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -78,28 +78,24 @@ class HttpServer:
             options["timeout"] = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
         data = orjson.dumps(body) if body else None
         url = self.base_url + path
-        with self._hidden_key():
-            async with self._answer(method, url, data, options) as response:
-                reply = await read_body(response, self._most_bytes)
-            return self._without_error(reply, url)
+        async with self._answer(method, url, data, options) as response:
+            return self._without_error(await read_body(response, self._most_bytes), url)
 
     async def send(self, path: str, body: object) -> None:
         """Post it, whatever a good answer may say, if it is no page. Raises EngineError."""
-        with self._hidden_key():
-            url = self.base_url + path
-            async with self._answer("POST", url, orjson.dumps(body), {}) as response:
-                await read_words(response, MAX_WORDS_BYTES)
-                if response.content_type == "text/html":  # of whoever stands in between
-                    raise Transient("bad_reply", f"{url} answered with an HTML page")
+        url = self.base_url + path
+        async with self._answer("POST", url, orjson.dumps(body), {}) as response:
+            await read_words(response, MAX_WORDS_BYTES)
+            if response.content_type == "text/html":  # of whoever stands in between
+                raise Transient("bad_reply", f"{url} answered with an HTML page")
 
     async def stream(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
         """Each JSON object of an answer that comes in pieces. Raises EngineError."""
-        with self._hidden_key():
-            url = self.base_url + path
-            async with self._answer("POST", url, orjson.dumps(body), {}) as response:
-                while line := await _line(response):
-                    if line.startswith(_DATA) and not line.startswith(_DONE):
-                        yield self._without_error(line.removeprefix(_DATA), url)
+        url = self.base_url + path
+        async with self._answer("POST", url, orjson.dumps(body), {}) as response:
+            while line := await _line(response):
+                if line.startswith(_DATA) and not line.startswith(_DONE):
+                    yield self._without_error(line.removeprefix(_DATA), url)
 
     def _without_error(self, reply: bytes, url: str) -> dict[str, Any]:
         answer = json_object(reply, url)
@@ -111,7 +107,10 @@ class HttpServer:
     async def _answer(
         self, method: str, url: str, data: bytes | None, options: Mapping[str, Any]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A good answer, to be read. Raises EngineError, also where the reading breaks off."""
+        """A good answer, to be read. Raises EngineError, also where the reading breaks off.
+
+        What is raised while it is read never holds the key either.
+        """
         try:
             async with self._session.request(
                 method, url, data=data, headers=self._headers, allow_redirects=False, **options
@@ -125,14 +124,9 @@ class HttpServer:
                     raise error
                 yield response
         except TimeoutError as error:
-            raise Transient("timeout", f"no answer in time from {url}") from error
+            raise Transient("timeout", self.hide(f"no answer in time from {url}")) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Transient("connection", f"{url}: {reason(error)}") from error
-
-    @contextmanager
-    def _hidden_key(self) -> Iterator[None]:
-        try:
-            yield
+            raise Transient("connection", self.hide(f"{url}: {reason(error)}")) from error
         except EngineError as error:
             error.message = self.hide(error.message)
             error.hint = error.hint and self.hide(error.hint)

@@ -10,7 +10,8 @@ watchdog.py  a word where nothing comes any more
 
 A retry waits with full jitter: uniform over 0 to min(60 s, 0.5 s x 2^n), after
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ; 2 s for 0.5 s when the
-server is throttling, and then what it asks for in Retry-After is never undercut.
+server is throttling. Where it asks for a time in Retry-After, that is never undercut, and an eighth
+of it stands for the 2 s.
 """
 
 import asyncio
@@ -44,6 +45,7 @@ ATTEMPTS = 6
 BACKOFF_BASE = 0.5  # seconds, as all below
 BACKOFF_CAP = 60.0
 THROTTLED_BASE = 2.0
+SPREAD = 0.125  # of what a server asks for, for THROTTLED_BASE
 LONGEST_PAUSE = 15 * 60.0  # of a whole server, unless the user has more patience than usual
 BUDGET_SECONDS = 1.0  # between two looks at the budget of retries
 PATIENCE = 30 * 60.0
@@ -227,7 +229,9 @@ class Pace:
         if left <= 0 or asked > left:
             asks = f": it asks to wait {asked:.0f} s" if asked else ""
             raise _no_more_patience(f"{error.message}{asks}", self._patience) from error
-        return min(asked + self._jitter(THROTTLED_BASE, refused), left)
+        # Who names a time is to be believed; only should not all come back in the same moment.
+        base = asked * SPREAD if asked else THROTTLED_BASE
+        return min(asked + self._jitter(base, refused), left)
 
     def _jitter(self, base: float, tries: int) -> float:
         # 2**tries of a large number of refusals would overflow long before the cap is compared.

@@ -90,6 +90,7 @@ class FileStore:
         self._noting = threading.Lock()
         self._noted_at = time.monotonic()
         self._note()
+        self._turn_log = paths.turn_log  # made once: an utterance is too often for a new Path
         self._commit = Commit(care.fsync, self._sync)
         self._redact = care.redact
         self._room = Room(care.disk_wait, care.say)
@@ -129,7 +130,7 @@ class FileStore:
 
     def heard(self, id_: str, text: str, usage: Usage) -> None:
         """Keep one more utterance of a dialogue that is begun."""
-        with disk_errors(self._paths.turn_log):
+        with disk_errors(self._turn_log):
             self._turns.add(id_, text, usage)
 
     async def write(self, outcome: Outcome) -> None:
