@@ -19,7 +19,8 @@ from magpie_cli.engines.dria.sdk import Sdk
 from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
 from magpie_cli.engines.echo import EchoModel
-from magpie_cli.pace import Pace, PacedEngine
+from magpie_cli.pace import Pace
+from magpie_cli.pace.paced import PacedEngine
 from magpie_cli.records import Dialogue, PersonaPair, Usage
 from tests.chat_server import Fault
 from tests.processes import PATIENCE

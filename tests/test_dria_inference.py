@@ -25,7 +25,7 @@ from magpie_cli.engines import ENGINES
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.openai import SILENCE_TIMEOUT, connect
 from magpie_cli.errors import NotFinished
-from magpie_cli.pace import PacedChatModel
+from magpie_cli.pace.paced import PacedChatModel
 from magpie_cli.settings import Settings
 from tests.chat_server import ChatServer, Fault, refuses, says
 from tests.conftest import Magpie, rows_of

@@ -23,7 +23,8 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.errors import MagpieError, NotFinished
-from magpie_cli.pace import PATIENCE, Pace, PacedChatModel, PacedEngine
+from magpie_cli.pace import PATIENCE, Pace
+from magpie_cli.pace.paced import PacedChatModel, PacedEngine
 from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Turn
 from tests.processes import PATIENCE as PATIENCE_OF_TESTS
 

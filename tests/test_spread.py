@@ -21,7 +21,8 @@ from magpie_cli.engine import (
 )
 from magpie_cli.engines import open_engine
 from magpie_cli.errors import UsageError
-from magpie_cli.pace import Pace, PacedChatModel
+from magpie_cli.pace import Pace
+from magpie_cli.pace.paced import PacedChatModel
 from magpie_cli.prompts import own_prompts
 from magpie_cli.records import PersonaPair, Usage
 from magpie_cli.settings import Settings

@@ -78,9 +78,9 @@ async def test_the_last_wait_ends_with_patience() -> None:
     with pytest.raises(NotFinished):
         await world.pace.attempt(script)
     assert world.slept == [4]
-    world, script = World(patience=9), Script(throttled(), throttled(3.0))
+    world, script = World(patience=8), Script(throttled(), throttled(3.0))
     assert await world.pace.attempt(script) == "done"
-    assert world.slept == [4, 5]
+    assert world.slept == [4, 4]
 
 
 async def test_a_wait_of_all_patience_is_waited() -> None:

@@ -25,7 +25,8 @@ from magpie_cli.engine import (
     processors,
 )
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
-from magpie_cli.pace import Pace, PacedChatModel, PacedEngine
+from magpie_cli.pace import Pace
+from magpie_cli.pace.paced import PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
 from magpie_cli.spread import Server, SpreadEngine

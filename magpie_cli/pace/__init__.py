@@ -1,6 +1,7 @@
 """How hard we push: nothing else sends a request to an engine again, or waits before it does.
 
 __init__.py  one request: what is tried again, how often, and after how long
+paced.py     an engine, or a model, whose every request goes that way
 gate.py      the way to one server
 limit.py     how many requests it gets at a time
 breaker.py   a server that fails is left alone for a while
@@ -17,21 +18,15 @@ of it stands for the 2 s.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from magpie_cli.engine import (
-    ChatModel,
-    Completion,
-    DialogueRequest,
-    Engine,
     EngineError,
-    Message,
     PairRefused,
     Queueing,
-    Sampling,
     ServerLost,
     Throttled,
     Transient,
@@ -39,7 +34,6 @@ from magpie_cli.engine import (
 from magpie_cli.errors import NotFinished
 from magpie_cli.pace.budget import Budget
 from magpie_cli.pace.gate import Gate
-from magpie_cli.records import Dialogue
 
 ATTEMPTS = 6
 BACKOFF_BASE = 0.5  # seconds, as all below
@@ -268,35 +262,3 @@ def _stopped() -> NotFinished:
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:g} s"
-
-
-class PacedChatModel:
-    """A ChatModel whose every completion goes through the gate of its server."""
-
-    def __init__(self, chat: ChatModel, pace: Pace, gate: Gate) -> None:
-        self.name = chat.name
-        self.model = chat.model
-        self._chat = chat
-        self._pace = pace
-        self._gate = gate
-
-    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """As ChatModel.complete, with retries."""
-        return await self._pace.attempt(lambda: self._chat.complete(messages, sampling), self._gate)
-
-
-class PacedEngine:
-    """An Engine whose every dialogue is tried again as one request.
-
-    It has no gate: which of its nodes or servers is in trouble, it knows itself.
-    """
-
-    def __init__(self, engine: Engine, pace: Pace) -> None:
-        self.name = engine.name
-        self.model = engine.model
-        self._engine = engine
-        self._pace = pace
-
-    async def dialogue(self, request: DialogueRequest) -> Dialogue:
-        """As Engine.dialogue, with retries."""
-        return await self._pace.attempt(lambda: self._engine.dialogue(request))
