@@ -176,7 +176,7 @@ GOOD: dict[str, list[Spoken]] = {
     "language": [
         replace(said("Die Karte liegt im Schrank."), language="en"),
         replace(said("The word мотылёк means moth, and 蛾 does too."), language="en"),
-        replace(said("Карта, the map, лежит в ящике у окна."), language="ru"),
+        replace(said("Карта, the map, лежит в ящике под окном."), language="ru"),
         replace(said("42"), language="ja"),
         said("Карта лежит в северном ящике."),
     ],

@@ -1,7 +1,7 @@
 """Where the words come from: the prompt, a persona, the speaker's own mouth, another language."""
 
 from magpie_cli.checks.spoken import Spoken
-from magpie_cli.checks.words import LATIN, SCRIPTS, ngrams, scripts, share, words
+from magpie_cli.checks.words import SCRIPTS, ngrams, phrases, scripts, share, spaced, words
 
 ECHO_WORDS = 6  # in a row, of the own persona
 LEAK_WORDS = 7  # in a row, of the other's
@@ -39,11 +39,14 @@ def repeats_itself(spoken: Spoken) -> bool:
 def is_other_language(spoken: Spoken) -> bool:
     """Letters of a script that the language asked for is not written in.
 
-    Languages of one script are not told apart: that takes a model, and errs.
+    Languages of one script are not told apart: that takes a model, and errs. Nothing is said of a
+    language whose script is not in the table.
     """
     if spoken.language is None:
         return False
-    theirs = SCRIPTS.get(spoken.language.split("-")[0].casefold(), LATIN)
+    theirs = SCRIPTS.get(spoken.language.split("-")[0].casefold())
+    if theirs is None:
+        return False
     found = scripts(spoken.text)
     letters = found.total()
     strange = letters - sum(found[name] for name in theirs)
@@ -57,8 +60,6 @@ def _own(spoken: Spoken) -> tuple[str, ...]:
 
 def _quotes(spoken: Spoken, persona: str, size: int) -> bool:
     """A run of `size` words of the persona, which nobody has said so far."""
-    runs = ngrams(words(persona), size) & ngrams(words(spoken.text), size)
-    if not runs:
-        return False
-    said = set[tuple[str, ...]]().union(*(ngrams(words(text), size) for text in spoken.before))
-    return bool(runs - said)
+    mine = spaced(spoken.text)
+    quoted = [run for run in phrases(persona, size) if run in mine]
+    return any(not any(run in spaced(text) for text in spoken.before) for run in quoted)

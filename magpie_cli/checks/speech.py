@@ -67,9 +67,15 @@ def is_flipped(spoken: Spoken) -> bool:
     UltraChat 3.4; Magpie 2.2: the model "forgets its role as the user".
     """
     if spoken.speaker == "responder":
-        only_offers = len(words(spoken.text)) < _LONG_ANSWER // 3
-        return bool(_OFFERS.search(spoken.text)) and only_offers and bool(spoken.before)
-    if _OFFERS.search(spoken.text):
+        only_offers = bool(spoken.before) and len(words(spoken.text)) < _LONG_ANSWER // 3
+        return only_offers and _offers(spoken.text)
+    if _offers(spoken.text):
         return True
-    explains = len(words(spoken.text)) >= _LONG_ANSWER and len(_LIST_ITEM.findall(spoken.text)) >= 3
-    return bool(spoken.before) and explains and "?" not in spoken.text
+    explains = bool(spoken.before) and len(words(spoken.text)) >= _LONG_ANSWER
+    return explains and "?" not in spoken.text and len(_LIST_ITEM.findall(spoken.text)) >= 3
+
+
+def _offers(text: str) -> bool:
+    small = text.lower()
+    might = "help" in small or "assist" in small or "to know" in small or "to ask" in small
+    return might and _OFFERS.search(text) is not None

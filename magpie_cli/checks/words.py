@@ -3,6 +3,11 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+
+Run = tuple[str, ...]
+REMEMBERED = 512  # texts: several checks ask for the same few, of one dialogue at a time
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
@@ -20,21 +25,38 @@ SCRIPTS = {
     "th": {"THAI"},
     "uk": {"CYRILLIC"},
     "zh": {"CJK", "BOPOMOFO"},
+    **dict.fromkeys(
+        "cs da de en es et fi fr hr hu id it lt lv ms nl no pl pt ro sk sl sv sw tr vi".split(),
+        {"LATIN"},
+    ),
 }
-LATIN = {"LATIN"}
 
 
-def words(text: str) -> list[str]:
+@lru_cache(REMEMBERED)
+def words(text: str) -> Run:
     """The words of a text, in small letters, without marks around them."""
-    return [word.casefold() for word in _WORD.findall(text)]
+    return tuple(_WORD.findall(text.casefold()))
 
 
-def ngrams(tokens: list[str], size: int) -> set[tuple[str, ...]]:
+@lru_cache(REMEMBERED)
+def spaced(text: str) -> str:
+    """Its words with a space before, between and behind them: a run of words is a part of it."""
+    return f" {' '.join(words(text))} "
+
+
+@lru_cache(REMEMBERED)
+def phrases(text: str, size: int) -> tuple[str, ...]:
+    """All runs of `size` words of a text, as they stand in what `spaced` gives."""
+    return tuple(f" {' '.join(run)} " for run in ngrams(words(text), size))
+
+
+@lru_cache(REMEMBERED)
+def ngrams(tokens: Run, size: int) -> frozenset[Run]:
     """All runs of `size` words."""
-    return {tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)}
+    return frozenset(zip(*(tokens[start:] for start in range(size)), strict=False))
 
 
-def share(part: set[tuple[str, ...]], whole: set[tuple[str, ...]]) -> float:
+def share(part: AbstractSet[Run], whole: AbstractSet[Run]) -> float:
     """How much of `part` stands in `whole`, 0 to 1; 0 where `part` is empty."""
     return len(part & whole) / len(part) if part else 0.0
 
