@@ -25,10 +25,9 @@ SCRIPTS = {
     "th": {"THAI"},
     "uk": {"CYRILLIC"},
     "zh": {"CJK", "BOPOMOFO"},
-    **dict.fromkeys(
-        "cs da de en es et fi fr hr hu id it lt lv ms nl no pl pt ro sk sl sv sw tr vi".split(),
-        {"LATIN"},
-    ),
+    **{code: {"LATIN"} for code in ("cs", "da", "de", "en", "es", "et", "fi", "fr", "hr", "hu")},
+    **{code: {"LATIN"} for code in ("id", "it", "lt", "lv", "ms", "nl", "no", "pl", "pt", "ro")},
+    **{code: {"LATIN"} for code in ("sk", "sl", "sv", "sw", "tr", "vi")},
 }
 
 

@@ -11,6 +11,7 @@ from magpie_cli.cli.generate import generate
 from magpie_cli.cli.models import models
 from magpie_cli.cli.pull import pull
 from magpie_cli.cli.repair import repair
+from magpie_cli.cli.stats import stats
 from magpie_cli.cli.status import status
 from magpie_cli.cli.verify import verify
 
@@ -24,6 +25,7 @@ __all__ = [
     "models",
     "pull",
     "repair",
+    "stats",
     "status",
     "verify",
 ]

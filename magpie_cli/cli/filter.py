@@ -60,7 +60,7 @@ def filter(  # noqa: A001 - the command's name
         typer.Option(
             "--where",
             metavar="EXPR",
-            help="Keep rows of which this is true: 'num_turns >= 3 and metadata.topic == \"maps\"'.",
+            help="Keep rows of which it is true: 'num_turns >= 3 and metadata.topic == \"maps\"'.",
         ),
     ] = None,
     near: Annotated[

@@ -69,5 +69,5 @@ def drawn(sections: tuple[Section, ...], width: int) -> str:
 
 
 def _short(name: str) -> str:
-    one_line = " ".join(name.split())
-    return one_line if len(one_line) <= NAME_MOST else f"{one_line[: NAME_MOST - 1]}\N{HORIZONTAL ELLIPSIS}"
+    line = " ".join(name.split())
+    return line if len(line) <= NAME_MOST else line[: NAME_MOST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -20,6 +20,7 @@ from magpie_cli.lines import input_name
 from magpie_cli.rows import Row, read_rows
 from magpie_cli.store import check_output
 from magpie_cli.store.whole import Write, refuse_existing, whole_lines
+from magpie_cli.summary import count
 
 SHOWN = 5  # of the lines that are no records
 
@@ -55,7 +56,7 @@ class Report:
         where = f" -> {self.rejected_file}" if self.rejected_file else ""
         rows = self.rows or 1
         numbers = Section(
-            f"{input_name(self.input)}: {self.rows:,} rows",
+            f"{input_name(self.input)}: {count(self.rows, 'row')}",
             (
                 Entry("kept", f"{self.kept:,} ({self.kept / rows:.1%}){to}", self.kept / rows),
                 Entry(
@@ -66,10 +67,15 @@ class Report:
             ),
         )
         rules = tuple(
-            Entry(rule.rule, f"{rule.rows:,} rows, {rule.alone:,} by it alone", rule.rows / rows)
+            Entry(
+                rule.rule,
+                f"{count(rule.rows, 'row')}, {rule.alone:,} by it alone",
+                rule.rows / rows,
+            )
             for rule in self.rules
         )
-        bad = tuple(Entry(why, "") for why in self.no_records)
+        parted = (why.partition(": ") for why in self.no_records)
+        bad = tuple(Entry(line, why) for line, _, why in parted)
         return (
             numbers,
             *((Section("rejected by", rules),) if rules else ()),

@@ -41,10 +41,11 @@ class Seen:
 
 class _Near:
     def __init__(self, threshold: float) -> None:
-        from rensa import RMinHashDeduplicator
+        # rensa has no stubs.
+        from rensa import RMinHashDeduplicator  # type: ignore[import-untyped]
 
         self._index = RMinHashDeduplicator(
-            threshold, PERMUTATIONS, True, _bands(threshold), SEED  # noqa: FBT003 - use_lsh
+            threshold, PERMUTATIONS, use_lsh=True, num_bands=_bands(threshold), seed=SEED
         )
 
     def add(self, key: str, utterances: list[str]) -> str | None:

@@ -54,7 +54,7 @@ class Doubles:
         return ([rule] if rule else []), other
 
 
-def rules_of(
+def rules_of(  # noqa: PLR0913 - one for each flag
     checks: Iterable[str] = (),
     without: Iterable[str] = (),
     where: Iterable[str] = (),

@@ -19,7 +19,7 @@ Fields = Mapping[str, object]
 Value = Callable[[Fields], object]
 
 DEEPEST = 50
-_HINT = 'as: --where \'num_turns >= 3 and metadata.topic == "maps" and len(findings) == 0\''
+_HINT = "as: --where 'num_turns >= 3 and metadata.topic == \"maps\" and len(findings) == 0'"
 _WORDS = {"null": None, "true": True, "false": False}
 
 
@@ -67,27 +67,33 @@ class Where:
     def _compiled(self, node: ast.expr, depth: int) -> Value:
         if depth > DEEPEST:
             raise self._wrong(f"nested more than {DEEPEST} deep", self._place(node))
-        deeper = depth + 1
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None as constant):
                 return lambda _: constant
             case ast.Name(id=name):
                 return self._name(name)
-            case ast.Attribute(value=whole, attr=key):
-                return _part(self._compiled(whole, deeper), key)
-            case ast.Subscript(value=whole, slice=ast.Constant(value=str() | int() as key)):
-                return _part(self._compiled(whole, deeper), key)
-            case ast.Subscript(
-                value=whole, slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(back)))
-            ):
-                return _part(self._compiled(whole, deeper), -back)
             case ast.List(elts=nodes) | ast.Tuple(elts=nodes):
-                parts = [self._compiled(part, deeper) for part in nodes]
+                parts = [self._compiled(part, depth + 1) for part in nodes]
                 return lambda fields: [part(fields) for part in parts]
             case ast.Call(func=ast.Name(id="len"), args=[whole], keywords=[]):
-                return _length(self._compiled(whole, deeper))
+                return _length(self._compiled(whole, depth + 1))
+            case ast.Attribute() | ast.Subscript():
+                return self._field(node, depth + 1)
             case _:
-                return self._operation(node, deeper)
+                return self._operation(node, depth + 1)
+
+    def _field(self, node: ast.Attribute | ast.Subscript, deeper: int) -> Value:
+        """`metadata.topic`, `metadata["topic"]`, `dialogue[0]`, `dialogue[-1]`."""
+        match node:
+            case ast.Attribute(attr=key):
+                return _part(self._compiled(node.value, deeper), key)
+            case ast.Subscript(slice=ast.Constant(value=str() | int() as key)):
+                return _part(self._compiled(node.value, deeper), key)
+            case ast.Subscript(
+                slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(back)))
+            ):
+                return _part(self._compiled(node.value, deeper), -back)
+        raise self._wrong("in [ ] stands a string or a whole number", self._place(node.slice))
 
     def _operation(self, node: ast.expr, deeper: int) -> Value:
         match node:
@@ -109,8 +115,8 @@ class Where:
                 return _compared([_COMPARE[type(op)] for op in ops], sides)
             case _:
                 raise self._wrong(
-                    f"`{ast.get_source_segment(self.text, node)}` is not one of: a comparison,"
-                    " and, or, not, in, a number, a string, a list, a field, len()",
+                    f"`{ast.get_source_segment(self.text, node)}` is neither a comparison, and, or,"
+                    " not, in, nor a number, a string, a list, a field or len()",
                     self._place(node),
                 )
 

@@ -34,7 +34,8 @@ def whole_lines(path: str) -> Iterator[Write]:
     """Writes lines to `path`, which has them once the block has ended without an error.
 
     What is there then is set aside, never overwritten. A stream (`-` is standard output) gets each
-    line at once. Raises NotFinished where another magpie does the same, OutputClosed and MagpieError.
+    line at once. Raises NotFinished where another magpie does the same, OutputClosed where nobody
+    reads the stream any more, MagpieError.
     """
     if is_stream(path):
         with _stream(path) as write:
