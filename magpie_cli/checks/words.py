@@ -34,7 +34,7 @@ SCRIPTS = {
 @lru_cache(REMEMBERED)
 def words(text: str) -> Run:
     """The words of a text, in small letters, without marks around them."""
-    return tuple(_WORD.findall(text.casefold()))
+    return tuple(word.casefold() for word in _WORD.findall(text))
 
 
 @lru_cache(REMEMBERED)

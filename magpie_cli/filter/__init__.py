@@ -18,7 +18,7 @@ from magpie_cli.errors import UsageError
 from magpie_cli.filter.rules import NO_RECORD, Doubles, Rules
 from magpie_cli.lines import input_name
 from magpie_cli.rows import Row, read_rows
-from magpie_cli.store import check_output
+from magpie_cli.store import check_output, is_stream
 from magpie_cli.store.whole import Write, refuse_existing, whole_lines
 from magpie_cli.summary import count
 
@@ -92,6 +92,8 @@ def filter_rows(
     are there whole at the end, or not at all. Raises UsageError where a file is there already and
     not `fresh`, or where --where asks for a field that the first row does not have.
     """
+    if rejected and is_stream(rejected):
+        raise UsageError(f"--rejected {rejected} is not a file", "name one, as rejected.jsonl")
     check_output(output, rejected, source, "--rejected")
     for path in (output, rejected):
         if path and not fresh:

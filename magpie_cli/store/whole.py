@@ -60,11 +60,13 @@ def whole_lines(path: str) -> Iterator[Write]:
 
 
 def _set_aside(paths: OutputPaths) -> None:
-    """An output of `generate` goes with all that belongs to it."""
-    if paths.folder.exists():
+    """An output of `generate` goes with all that belongs to it, unless a run is writing to it."""
+    if paths.folder.exists() and paths.output.exists():
+        with locked(paths.output, paths):
+            paths.set_aside()
+    elif paths.folder.exists():
         paths.set_aside()
-        return
-    if paths.output.exists():
+    elif paths.output.exists():
         number = 1
         while (old := Path(f"{paths.output}.{number}")).exists():
             number += 1
