@@ -59,15 +59,24 @@ def open_input(path: str) -> io.BufferedReader:
     Raises UsageError where it is missing, a folder, empty, UTF-16, an array or pretty-printed JSON.
     """
     with ExitStack() as stack:
-        raw = stack.enter_context(_open(path))
-        try:
-            stream = stack.enter_context(_uncompressed(raw))
-            head = stream.peek(64)
-        except _BREAKS as error:
-            raise UsageError(f"{input_name(path)} cannot be read: {error}") from error
+        stream = stack.enter_context(open_bytes(path))
+        head = stream.peek(64)
         if not head:
             raise UsageError(f"{input_name(path)} is empty", _HINT)
         _refuse_other_formats(head, path)
+        stack.pop_all()
+    return stream
+
+
+def open_bytes(path: str) -> io.BufferedReader:
+    """The uncompressed bytes of `path`, whatever they say. Raises UsageError."""
+    with ExitStack() as stack:
+        raw = stack.enter_context(_open(path))
+        try:
+            stream = stack.enter_context(_uncompressed(raw))
+            stream.peek(64)
+        except _BREAKS as error:
+            raise UsageError(f"{input_name(path)} cannot be read: {error}") from error
         stack.pop_all()
     return stream
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from tests.conftest import clean_environment
 
 FOLDER = Path(__file__).parent / "golden"
-NAMES = ("generate", "status", "verify", "repair", "doctor", "devnet", "pull", "models")
+NAMES = (
+    *("generate", "status", "verify", "repair", "filter", "stats"),
+    *("doctor", "devnet", "pull", "models"),
+)
 COMMANDS: dict[str, list[str]] = {"magpie": [], **{name: [name] for name in NAMES}}
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.chat_server import ChatServer, Fault, answer, refuses, says
 from tests.conftest import PAIR, clean_environment
+from tests.output_rows import MISBEHAVED, record, write_rows
 from tests.processes import MAGPIE, PATIENCE
 
 Pairs = Callable[..., Path]
@@ -197,3 +199,19 @@ def test_an_output_never_steers_the_terminal(
     shown = screen(*arguments, code=code)
     assert not [control for control in CONTROLS if control in shown]
     assert b"Traceback" not in shown
+
+
+def test_rows_are_measured_and_filtered_on_a_terminal(screen: Screen, tmp_path: Path) -> None:
+    """Bars, and nothing of what rows say steers the terminal; NO_COLOR has no colour."""
+    row = record("a", MISBEHAVED["farewell"], model=HOSTILE)
+    hostile = replace(row, dialogue=replace(row.dialogue, model=HOSTILE))
+    write_rows(tmp_path / "out.jsonl", [hostile])
+    for command in (
+        ("stats", "out.jsonl"),
+        ("filter", "out.jsonl", "-o", "clean.jsonl"),
+        ("filter", "out.jsonl", "--no-check", "all"),
+    ):
+        shown = screen(*command, NO_COLOR="1")
+        assert not COLOUR.search(shown)
+        assert not [control for control in CONTROLS if control in shown]
+        assert "\u2588".encode() in shown

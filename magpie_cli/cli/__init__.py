@@ -6,10 +6,12 @@ One file a command. Only typer is imported here; what a command needs, it import
 from magpie_cli.cli.app import app, main
 from magpie_cli.cli.devnet import devnet
 from magpie_cli.cli.doctor import doctor
+from magpie_cli.cli.filter import filter  # noqa: A004 - the command's name
 from magpie_cli.cli.generate import generate
 from magpie_cli.cli.models import models
 from magpie_cli.cli.pull import pull
 from magpie_cli.cli.repair import repair
+from magpie_cli.cli.stats import stats
 from magpie_cli.cli.status import status
 from magpie_cli.cli.verify import verify
 
@@ -17,11 +19,13 @@ __all__ = [
     "app",
     "devnet",
     "doctor",
+    "filter",
     "generate",
     "main",
     "models",
     "pull",
     "repair",
+    "stats",
     "status",
     "verify",
 ]

@@ -1,15 +1,19 @@
 """The app that the commands belong to, how they print, and what their options have in common."""
 
 import os
+import shutil
 import signal
 import sys
-from typing import Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
 from magpie_cli.credentials import RedactedStream, Redactor, load_credentials
-from magpie_cli.errors import MagpieError
+from magpie_cli.errors import MagpieError, OutputClosed
 from magpie_cli.settings import LONGEST_WAIT
+
+if TYPE_CHECKING:
+    from magpie_cli.display.table import Section
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
@@ -35,6 +39,10 @@ def main() -> None:
     try:
         load_credentials(os.environ)
         app(prog_name="magpie")
+    except OutputClosed:
+        from magpie_cli.shutdown import die_by
+
+        die_by(signal.SIGPIPE)
     except MagpieError as error:
         from magpie_cli.display.text import error_text
 
@@ -113,11 +121,24 @@ def say(text: str) -> None:
     typer.echo(safe(text), err=True)
 
 
-def print_json(value: object) -> None:
-    """An answer, for a program."""
+def print_sections(sections: "tuple[Section, ...]", *, err: bool = False) -> None:
+    """Tables, with bars on a terminal and as plain lines off it."""
+    from magpie_cli.display import moves_cursor
+    from magpie_cli.display.table import drawn, plain
+
+    stream = sys.stderr if err else sys.stdout
+    if moves_cursor(stream):
+        text = drawn(sections, shutil.get_terminal_size().columns)
+    else:
+        text = plain(sections)
+    typer.echo(Redactor.of(os.environ).text(text), err=err)
+
+
+def print_json(value: object, *, err: bool = False) -> None:
+    """An answer, for a program; on stderr where stdout has rows."""
     import orjson
 
     from magpie_cli.records import for_terminal
 
     line = for_terminal(orjson.dumps(value, option=orjson.OPT_INDENT_2))
-    typer.echo(Redactor.of(os.environ).line(line))
+    typer.echo(Redactor.of(os.environ).line(line), err=err)

@@ -17,6 +17,7 @@ commit.py       when what was written is made durable
 room.py         a full disk
 files.py        all of it, for one run
 stream.py       standard output, a pipe, a device
+whole.py        files that are there whole or not at all
 verify.py       whether it is all as it should be
 """
 

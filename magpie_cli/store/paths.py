@@ -82,8 +82,13 @@ def is_stream(output: str) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def check_output(output: str, failures: str | None, source: str) -> None:
-    """Raise UsageError where an output path cannot be one. Creates nothing."""
+def check_output(
+    output: str, failures: str | None, source: str, beside: str = "--failures"
+) -> None:
+    """Raise UsageError where an output path cannot be one. Creates nothing.
+
+    `beside` is the flag that named `failures`.
+    """
     _refuse_compressed(output)
     if is_stream(output):
         _refuse_loop(output, source)
@@ -96,7 +101,7 @@ def check_output(output: str, failures: str | None, source: str) -> None:
         _check_file(Path(failures))
         paths.append(Path(failures))
     if len(paths) > 1 and _same(paths[0], paths[1]):
-        raise UsageError("--output and --failures name the same file", "give them two names")
+        raise UsageError(f"--output and {beside} name the same file", "give them two names")
     for path in paths:
         if source != "-" and _same(path, Path(source)):
             raise UsageError(f"{path} is the input itself", "name another file")
@@ -105,7 +110,7 @@ def check_output(output: str, failures: str | None, source: str) -> None:
 def _refuse_compressed(output: str) -> None:
     if Path(output).suffix in _COMPRESSED:
         raise UsageError(
-            f"{output}: rows are written uncompressed", f"magpie generate ... | COMPRESS > {output}"
+            f"{output}: rows are written uncompressed", f"magpie ... -o - | COMPRESS > {output}"
         )
 
 

@@ -1,0 +1,27 @@
+"""`magpie stats`."""
+
+from typing import Annotated
+
+import typer
+
+from magpie_cli.cli.app import app, option, print_json, print_sections
+
+
+@app.command()
+def stats(
+    input: Annotated[
+        str, typer.Argument(metavar="OUT", help="What generate -o wrote; - is stdin.")
+    ],
+    failures: Annotated[
+        str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
+    ] = None,
+    json: Annotated[bool, option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the rows of OUT: lengths, openings, trigrams, findings, similarity, personas.
+
+    Reads only: it is safe during a run.
+    """
+    from magpie_cli.stats import stats as measure
+
+    found = measure(input, failures)
+    print_json(found) if json else print_sections(found.sections())

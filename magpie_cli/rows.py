@@ -1,0 +1,82 @@
+"""The rows of an output, one after another, each read as a record; and what checks see of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from magpie_cli.checks.spoken import Spoken
+from magpie_cli.errors import InvalidRecord
+from magpie_cli.lines import breaks, is_pipe, open_bytes
+from magpie_cli.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line, counted from 1, without its end. `fields` are all that it has, the record's and more.
+
+    Where it is no record, `record` is None and `why` says what is wrong.
+    """
+
+    number: int
+    line: bytes
+    record: Record | None
+    fields: dict[str, object]
+    why: str = ""
+
+
+def read_rows(path: str) -> Iterator[Row]:
+    """Each line of `path` that is not blank, `-` being standard input; gzip and Zstandard too.
+
+    Raises UsageError where there is no such file, MagpieError where it breaks off.
+    """
+    stream = open_bytes(path)
+    number = 0
+    try:
+        while True:
+            with breaks(path, f"after line {number}"):
+                line = stream.readline()
+            if not line:
+                return
+            number += 1
+            if text := line.strip(b" \t\r\n"):
+                yield _row(number, text)
+    finally:
+        if not is_pipe(path):
+            stream.close()
+
+
+def spoken(
+    record: Record, min_words: int | None = None, max_words: int | None = None
+) -> Iterator[Spoken]:
+    """Each utterance of a record. Why a server stopped is not in a row: `truncated` stays silent.
+
+    The language asked for is the column `language` of the input, if there is one.
+    """
+    asked = record.metadata.get("language")
+    language = asked if isinstance(asked, str) else None
+    instructor, responder = record.instructor_persona, record.responding_persona
+    before: tuple[str, ...] = ()
+    for turn in record.dialogue.turns:
+        yield Spoken(
+            *(turn.instructor, "instructor", before, instructor, responder),
+            language=language,
+            min_words=min_words,
+            max_words=max_words,
+        )
+        before = (*before, turn.instructor)
+        yield Spoken(
+            *(turn.responder, "responder", before, responder, instructor),
+            language=language,
+            min_words=min_words,
+            max_words=max_words,
+        )
+        before = (*before, turn.responder)
+
+
+def _row(number: int, line: bytes) -> Row:
+    try:
+        record = Record.from_json(line)
+    except InvalidRecord as error:
+        return Row(number, line, None, {}, error.message)
+    return Row(number, line, record, orjson.loads(line))
