@@ -27,10 +27,10 @@ from magpie_cli.settings import Settings
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.source import Source, open_source
 from magpie_cli.store import (
-    Care,
     Facts,
     OutputPaths,
     Store,
+    StoreOptions,
     check_output,
     is_stream,
     open_store,
@@ -131,8 +131,8 @@ class _Run:
             expected=self.tally.total,
         )
 
-    def _care(self) -> Care:
-        return Care(
+    def _care(self) -> StoreOptions:
+        return StoreOptions(
             fresh=self.settings.fresh,
             fsync=self.settings.fsync,
             wait_lock=self.settings.wait_lock,

@@ -25,8 +25,9 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
 ) -> None:
     """Work until the feed ends or `stop` is requested, with `concurrency` dialogues in flight.
 
-    Raises MagpieError where an outcome cannot be kept. An engine that refuses to go on, or an
-    input that breaks off, is left in `stop.error`, after the dialogues in flight are kept.
+    Raises MagpieError where an outcome cannot be kept. An engine that refuses to go on, an input
+    that breaks off, or an utterance that cannot be kept is left in `stop.error`, after the
+    dialogues in flight are kept.
     """
 
     async def worker() -> None:

@@ -11,7 +11,7 @@ import pytest
 from magpie_cli.errors import MagpieError
 from magpie_cli.records import PersonaPair, Usage
 from magpie_cli.settings import Fsync
-from magpie_cli.store import Care, Facts, Store, open_store
+from magpie_cli.store import Facts, Store, StoreOptions, open_store
 from magpie_cli.store.commit import INTERVAL, Commit
 from tests.conftest import Magpie, rows_of
 from tests.processes import started, wait_for_row, wait_until
@@ -62,7 +62,7 @@ def test_each_way_makes_every_row(tmp_path: Path, magpie: Magpie, fsync: str) ->
 def test_with_always_a_row_counts_when_it_is_durable(tmp_path: Path, disk: Disk) -> None:
     """`Store.write` returns only after a sync that began when the row was in the file."""
     with open_store(
-        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), Care(fsync="always")
+        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), StoreOptions(fsync="always")
     ) as store:
         before = disk.calls
         disk.may_end.clear()
@@ -86,7 +86,7 @@ def test_with_always_a_row_counts_when_it_is_durable(tmp_path: Path, disk: Disk)
 def test_rows_that_come_together_share_a_sync(tmp_path: Path, disk: Disk) -> None:
     """Group commit: 100 rows in flight take two syncs, not 100."""
     with open_store(
-        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), Care(fsync="always")
+        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), StoreOptions(fsync="always")
     ) as store:
         before = disk.calls
 
@@ -100,7 +100,7 @@ def test_rows_that_come_together_share_a_sync(tmp_path: Path, disk: Disk) -> Non
 def test_failures_and_utterances_are_made_durable_too(tmp_path: Path, disk: Disk) -> None:
     """One sync of the store is one of each file that has something new."""
     with open_store(
-        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), Care(fsync="always")
+        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), StoreOptions(fsync="always")
     ) as store:
         before = disk.calls
         store.begin("a", PAIR, 2)
@@ -120,7 +120,9 @@ def test_a_sync_comes_with_time_or_not_at_all(
             await store.write(record(id_))
         await asyncio.sleep(INTERVAL + 0.3)
 
-    with open_store(str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), Care(fsync=fsync)) as store:
+    with open_store(
+        str(tmp_path / "out.jsonl"), None, Facts(IDENTITY), StoreOptions(fsync=fsync)
+    ) as store:
         before = disk.calls
         asyncio.run(write_and_wait(store))
         assert disk.calls - before == syncs
@@ -147,7 +149,7 @@ def fail(
 
     with (
         pytest.raises(MagpieError, match=r"out\.jsonl cannot be written: Input/output error"),
-        open_store(str(output), None, Facts(IDENTITY), Care(fsync=fsync)) as store,
+        open_store(str(output), None, Facts(IDENTITY), StoreOptions(fsync=fsync)) as store,
     ):
         asyncio.run(write(store))
     return errors

@@ -12,7 +12,7 @@ import pytest
 
 from magpie_cli.errors import MagpieError
 from magpie_cli.records import PersonaPair, Record, Usage
-from magpie_cli.store import Care, Facts, open_store
+from magpie_cli.store import Facts, StoreOptions, open_store
 from tests.conftest import Magpie, clean_environment
 from tests.processes import MAGPIE, command_started, end, wait_for_words
 from tests.test_failures import pair, write
@@ -54,7 +54,7 @@ def test_rows_wait_for_room_and_then_are_all_there(tmp_path: Path) -> None:
             assert ids_of(output) == ["first"]
         await asyncio.gather(*waiting)
 
-    care = Care(disk_wait=20, say=said.append)
+    care = StoreOptions(disk_wait=20, say=said.append)
     with open_store(str(output), None, Facts(IDENTITY), care) as store:
         asyncio.run(run_full())
         assert all(row.id in store.done for row in rows)
@@ -66,7 +66,7 @@ def test_rows_wait_for_room_and_then_are_all_there(tmp_path: Path) -> None:
 
 def fill(output: Path, row: Record) -> None:
     """A run in which `row` never finds room."""
-    with open_store(str(output), None, Facts(IDENTITY), Care(disk_wait=0.1)) as store:
+    with open_store(str(output), None, Facts(IDENTITY), StoreOptions(disk_wait=0.1)) as store:
         keep(store, record("a"))
         with no_file_over(3_000):
             keep(store, row)
@@ -84,7 +84,7 @@ def test_a_disk_that_stays_full_ends_the_run(tmp_path: Path) -> None:
 def test_a_full_disk_costs_utterances_and_no_row(tmp_path: Path) -> None:
     """What cannot be kept of a dialogue is not; nor is what follows it; other dialogues are."""
     output = str(tmp_path / "out.jsonl")
-    with open_store(output, None, Facts(IDENTITY), Care()) as store:
+    with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         for name in ("full", "later"):
             store.begin(name, PAIR, 3)
             store.heard(name, "one", Usage(1, 1))
@@ -92,7 +92,7 @@ def test_a_full_disk_costs_utterances_and_no_row(tmp_path: Path) -> None:
             store.heard("full", "x" * 5000, Usage(1, 1))
         store.heard("full", "three", Usage(1, 1))
         store.heard("later", "two", Usage(1, 1))
-    with open_store(output, None, Facts(IDENTITY), Care()) as store:
+    with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         assert store.begin("full", PAIR, 3).utterances == ["one"]
         assert store.begin("later", PAIR, 3).utterances == ["one", "two"]
 

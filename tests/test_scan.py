@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.store import Care, Facts, Manifest, OutputPaths, open_store
+from magpie_cli.store import Facts, Manifest, OutputPaths, StoreOptions, open_store
 from magpie_cli.store.scan import Bad, Scan, read_ids, scan
 from tests.conftest import Magpie
 from tests.processes import killed_at
@@ -164,7 +164,7 @@ def test_rows_behind_a_hole_survive_a_crash_of_the_mending(tmp_path: Path) -> No
     tail.write_bytes(A + B + C)
     with output.open("ab") as file:
         file.write(B)
-    with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
         assert all(id_ in store.done for id_ in "abc")
     assert ids_of(output) == ["a", "b", "c"]
     assert not tail.exists()

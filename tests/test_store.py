@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Dialogue, Failure, Outcome, Record, Turn
-from magpie_cli.store import Care, Facts, Store, open_store
+from magpie_cli.store import Facts, Store, StoreOptions, open_store
 
 IDENTITY: dict[str, object] = {"model": "tiny", "turns": 1, "temperature": None}
 
@@ -57,7 +57,7 @@ def run(
     identity: Mapping[str, object] = IDENTITY,
 ) -> list[str]:
     """One run that has these outcomes; which of a, b, c, d had a row before it."""
-    with open_store(str(output), None, Facts(identity), Care(fresh=fresh)) as store:
+    with open_store(str(output), None, Facts(identity), StoreOptions(fresh=fresh)) as store:
         done = [id_ for id_ in "abcd" if id_ in store.done]
         keep(store, *outcomes)
         if finished:
@@ -116,7 +116,7 @@ def test_any_id_is_found_again(names: set[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.jsonl"
         run(output, *map(record, names))
-        with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+        with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
             assert len(store.done) == len(names)
             assert all(id_ in store.done for id_ in names)
 

@@ -11,7 +11,7 @@ import pytest
 
 from magpie_cli.errors import MagpieError, OutputClosed
 from magpie_cli.ids import IdSet
-from magpie_cli.store import Care, Facts, open_store
+from magpie_cli.store import Facts, StoreOptions, open_store
 from tests.conftest import Magpie, clean_environment, rows_of
 from tests.test_store import IDENTITY, failure, ids_of, keep, record, run
 
@@ -89,7 +89,7 @@ def test_a_full_device_is_an_error_with_a_hint() -> None:
     """A stream that takes no byte ends the run with what to do about it."""
     with (
         pytest.raises(MagpieError, match="No space left") as full,
-        open_store("/dev/full", None, Facts(IDENTITY), Care()) as store,
+        open_store("/dev/full", None, Facts(IDENTITY), StoreOptions()) as store,
     ):
         keep(store, record("a"))
     assert full.value.exit_code == 1
@@ -104,7 +104,7 @@ def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
     rows = [record("a"), record("b", "ü" * 100_000)]
-    with open_store(str(pipe), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(pipe), None, Facts(IDENTITY), StoreOptions()) as store:
         keep(store, rows[0], failure("f"), rows[1])
     reader.join(30)
     assert got == [rows[0].to_json() + rows[1].to_json()]
@@ -116,7 +116,7 @@ def test_a_reader_that_has_gone_is_no_disk_error(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with open_store(str(pipe), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(pipe), None, Facts(IDENTITY), StoreOptions()) as store:
         os.close(reader)
         with pytest.raises(OutputClosed):
             keep(store, record("a"))
@@ -124,7 +124,7 @@ def test_a_reader_that_has_gone_is_no_disk_error(tmp_path: Path) -> None:
 
 def lose(output: Path, *, replaced: bool) -> None:
     """A run whose output is removed, or replaced by another file, while it goes on."""
-    with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
         keep(store, record("a"))
         output.unlink()
         if replaced:
@@ -145,7 +145,7 @@ def test_rows_in_a_file_that_nobody_can_find_are_no_success(
 def test_a_failures_file_that_somebody_removed_does_not_spoil_the_end(tmp_path: Path) -> None:
     """Tidying up an empty failures file during the run is harmless."""
     output = tmp_path / "out.jsonl"
-    with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
         output.with_name("out.failures.jsonl").unlink()
         keep(store, record("a"))
         store.finish(1, IdSet(), IdSet())

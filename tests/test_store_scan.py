@@ -9,7 +9,7 @@ import pytest
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Failure
-from magpie_cli.store import Care, Facts, open_store
+from magpie_cli.store import Facts, StoreOptions, open_store
 from tests.test_store import IDENTITY, failure, ids_of, keep, record, run, snapshot
 
 
@@ -60,7 +60,7 @@ def test_the_last_failure_of_an_id_is_the_one_that_stays(output: Path) -> None:
 def test_a_failure_that_was_passed_over_stays(output: Path) -> None:
     """I1: what a finished run did not try again still has its failure."""
     run(output, failure("a"), failure("b"), finished=True)
-    with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
         keep(store, record("b"))
         store.finish(2, IdSet(["b"]), IdSet(["a"]))
     assert ids_of(output.with_name("out.failures.jsonl")) == ["a"]

@@ -7,7 +7,7 @@ import pytest
 
 from magpie_cli.ids import IdSet
 from magpie_cli.records import PersonaPair, Usage
-from magpie_cli.store import Begun, Care, Facts, open_store
+from magpie_cli.store import Begun, Facts, StoreOptions, open_store
 from magpie_cli.store.turn_log import TurnLog
 from tests.test_store import IDENTITY
 
@@ -27,7 +27,7 @@ def output(tmp_path: Path) -> Path:
 
 def hear(output: Path, *texts: str) -> None:
     """A run that ends in the middle of a dialogue."""
-    with suppress(Crash), open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+    with suppress(Crash), open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
         store.begin("a", PAIR, 2)
         for text in texts:
             store.heard("a", text, Usage(10, 1))
@@ -36,7 +36,7 @@ def hear(output: Path, *texts: str) -> None:
 
 def begun(output: Path, pair: PersonaPair = PAIR, num_turns: int = 2) -> Begun:
     """What the next run has of it."""
-    with open_store(str(output), None, Facts(IDENTITY), Care()) as store:
+    with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
         return store.begin("a", pair, num_turns)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Dialogue, PersonaPair, Record, Turn, Usage
-from magpie_cli.store import Care, Facts, open_store, turn_log
+from magpie_cli.store import Facts, StoreOptions, open_store, turn_log
 from tests.chat_server import ChatServer, hangs, refuses
 from tests.conftest import Magpie, rows_of
 from tests.processes import end, started, wait_for_words, wait_until
@@ -202,7 +202,7 @@ def test_the_log_does_not_grow_with_the_run(tmp_path: Path) -> None:
     """Utterances of finished dialogues are dropped now and then, those of begun ones never."""
     output, log = str(tmp_path / "out.jsonl"), tmp_path / LOG
     sizes = []
-    with small(2_000), open_store(output, None, Facts(IDENTITY), Care()) as store:
+    with small(2_000), open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         store.begin("first", PAIR, 2)
         store.heard("first", "It stays.", Usage(1, 1))
         for n in range(100):
@@ -214,7 +214,7 @@ def test_the_log_does_not_grow_with_the_run(tmp_path: Path) -> None:
             sizes.append(log.stat().st_size)
         store.heard("first", "And goes on.", Usage(2, 2))
     assert max(sizes) < 2_000 + 1_000
-    with open_store(output, None, Facts(IDENTITY), Care()) as store:
+    with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         assert len(store.done) == 100
         found = store.begin("first", PAIR, 2)
         assert found.utterances == ["It stays.", "And goes on."]
@@ -228,7 +228,7 @@ def test_a_dialogue_that_begins_again_does_not_mix_its_words(tmp_path: Path) -> 
     output = str(tmp_path / "out.jsonl")
     other = PersonaPair("", "a scientist", "a baker", None, {}, 1, "{}")
     for personas, before in ((PAIR, []), (other, []), (other, ["hello"]), (PAIR, [])):
-        with open_store(output, None, Facts(IDENTITY), Care()) as store:
+        with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
             assert store.begin("a", personas, 2).utterances == before
             if not before:
                 store.heard("a", "hello", Usage(1, 1))

@@ -17,7 +17,7 @@ def repair(
     json: Annotated[bool, option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what in OUT is no row; with --yes, move it beside OUT. Deletes nothing."""
-    from magpie_cli.verify import repair as mend
+    from magpie_cli.verify import repair as repaired
 
-    answer = mend(output, failures, yes=yes)
+    answer = repaired(output, failures, yes=yes)
     print_json(answer) if json else print_text(answer.text())

@@ -23,8 +23,8 @@ def verify(
 
     Changes nothing.
     """
-    from magpie_cli.verify import verify as look
+    from magpie_cli.verify import verify as verified
 
-    verdict = look(output, failures, input)
+    verdict = verified(output, failures, input)
     print_json(verdict) if json else print_text(verdict.text())
     raise typer.Exit(1 if verdict.broken else 0)

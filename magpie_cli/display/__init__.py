@@ -32,7 +32,7 @@ class Display(Protocol):
         ...
 
     def note(self, sentence: str) -> None:
-        """What the run does before it begins."""
+        """What the run does before it begins, or waits for."""
         ...
 
     def start(self, sentence: str, facts: dict[str, object]) -> None:

@@ -26,7 +26,7 @@ class WithEventLog:
 
     @property
     def interval(self) -> float | None:
-        """The display's."""
+        """The time between two ticks of the display, which alone are shown."""
         return self._shown.interval
 
     def keep(self, path: Path, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -37,7 +37,7 @@ class WithEventLog:
             self._kept = JsonLog(self._tally, stream, ticks=False, quiet=False)
 
     def note(self, sentence: str) -> None:
-        """What the run does before it begins."""
+        """What the run does before it begins, or waits for."""
         self._shown.note(sentence)
         if self._kept:
             self._kept.note(sentence)

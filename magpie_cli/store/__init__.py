@@ -5,6 +5,8 @@ out.failures.jsonl              the pairs that did not become a row, and why
 out.jsonl.magpie/manifest.json  the settings that the rows were made with, and how much is durable
 out.jsonl.magpie/turns.log      the utterances of dialogues that are not finished
 out.jsonl.magpie/quarantine/    every byte that was taken out after a crash
+out.jsonl.magpie/*.tail         good lines behind a hole, while they are put back (mend.py)
+out.jsonl.magpie/events.jsonl   what a run's display heard (display/event_log.py)
 
 paths.py        the names of these files, and whether they can be written at all
 disk.py         every system call that changes one
@@ -28,7 +30,7 @@ from typing import Protocol
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Outcome, PersonaPair, Usage
 from magpie_cli.store.failures import FailedBefore
-from magpie_cli.store.files import Care, Facts, FileStore, refuse_foreign
+from magpie_cli.store.files import Facts, FileStore, StoreOptions, refuse_foreign
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths, check_output, is_stream
 from magpie_cli.store.scan import read_ids
@@ -39,12 +41,12 @@ from magpie_cli.store.verify import find_output
 __all__ = [
     "STDOUT",
     "Begun",
-    "Care",
     "Facts",
     "FailedBefore",
     "Manifest",
     "OutputPaths",
     "Store",
+    "StoreOptions",
     "check_output",
     "done_ids",
     "find_output",
@@ -94,7 +96,9 @@ class Store(Protocol):
 
 
 @contextmanager
-def open_store(output: str, failures: str | None, facts: Facts, care: Care) -> Iterator[Store]:
+def open_store(
+    output: str, failures: str | None, facts: Facts, care: StoreOptions
+) -> Iterator[Store]:
     """The store of one run, closed and synced at the end however that comes.
 
     Raises UsageError where the output holds rows of another identity, NotFinished where another run

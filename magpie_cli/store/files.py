@@ -39,7 +39,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class StoreOptions:
     """How a store is to work. Times in seconds; `say` hears that it waits for room.
 
     `redact` takes out of a line what must not be kept.
@@ -62,7 +62,7 @@ class FileStore:
         output: AppendFile,
         failures: AppendFile,
         manifest: Manifest,
-        care: Care,
+        care: StoreOptions,
     ) -> None:
         self.set_aside: str | None = None
         before = Manifest.read(paths.manifest)
@@ -97,7 +97,7 @@ class FileStore:
 
     @classmethod
     @contextmanager
-    def open(cls, paths: OutputPaths, facts: Facts, care: Care) -> Iterator["FileStore"]:
+    def open(cls, paths: OutputPaths, facts: Facts, care: StoreOptions) -> Iterator["FileStore"]:
         """Lock, compare settings, mend, find out what is done. Raises as `open_store` does."""
         aside = _set_aside(paths, care.wait_lock) if care.fresh else None
         if not paths.output.exists():

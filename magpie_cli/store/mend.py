@@ -2,7 +2,8 @@
 
 Order of the steps, so that a crash between any two of them costs nothing: the bad bytes are kept
 and synced; the good lines behind them are kept in `NAME.tail` and synced; the file is cut at the
-first bad byte; the tail is added again, without what is there already; then it is removed.
+first bad byte; the tail is added again, to an output without the ids that are there already (of a
+failures file the last line of an id wins anyway); then it is removed.
 """
 
 from collections.abc import Iterator

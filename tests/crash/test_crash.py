@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.store import Care, Facts, open_store
+from magpie_cli.store import Facts, StoreOptions, open_store
 from tests.crash import errors, kills, points, requests, room, starters
 from tests.crash.__main__ import TORN_SHARE
 from tests.crash.nursery import Nursery, open_nursery
@@ -84,7 +84,7 @@ def test_a_device_that_is_always_full_is_a_plain_error() -> None:
     for _ in range(2):
         with (
             pytest.raises(MagpieError, match="No space left") as full,
-            open_store("/dev/full", None, Facts(IDENTITY), Care()) as store,
+            open_store("/dev/full", None, Facts(IDENTITY), StoreOptions()) as store,
         ):
             keep(store, record("a"))
         assert full.value.hint

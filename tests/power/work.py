@@ -9,7 +9,7 @@ from random import Random
 from magpie_cli.ids import IdSet
 from magpie_cli.records import NO_TOKENS, Dialogue, Failure, Outcome, PersonaPair, Record, Usage
 from magpie_cli.settings import Fsync
-from magpie_cli.store import Care, Facts, Store, open_store
+from magpie_cli.store import Facts, Store, StoreOptions, open_store
 
 IDENTITY: dict[str, object] = {"model": "tiny", "turns": None, "seed": 1}
 SIZES = (1, 1, 1, 1, 40, 700, 2500, 4096, 9000)  # of an utterance, in letters
@@ -83,7 +83,7 @@ class How:
 
 async def play(tasks: list[Task], output: Path, how: How, run: Run, acknowledge: "Heard") -> None:
     """One run of the store. Raises what the store raises."""
-    care = Care(fsync=how.fsync)
+    care = StoreOptions(fsync=how.fsync)
     with open_store(str(output), None, Facts(IDENTITY, "in.jsonl"), care) as store:
         run.done = [task.id for task in tasks if task.id in store.done]
         tried, passed_over = IdSet(), IdSet()

@@ -16,7 +16,7 @@ from magpie_cli.run import run
 from magpie_cli.settings import RetryFailed, Settings
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.source import open_source
-from magpie_cli.store import Care, Facts, Store, open_store
+from magpie_cli.store import Facts, Store, StoreOptions, open_store
 from magpie_cli.tally import Tally
 from tests.power.recording import Image, put
 
@@ -121,7 +121,7 @@ class World:
         with open_source(settings.input, strict=False) as source, Shutdown() as stop:
             identity = settings.identity("scripted", "tiny", "-")
             facts = Facts(identity, settings.input, source.digest, expected=source.lines)
-            with open_store(settings.output, None, facts, Care()) as store:
+            with open_store(settings.output, None, facts, StoreOptions()) as store:
                 engine = Scripted(self, store, crash_in)
                 plan = Plan(source.pairs(), settings, store.done, tally, store.failed)
                 feed: FileFeed[DialogueRequest | Failure] = FileFeed(iter(plan))
