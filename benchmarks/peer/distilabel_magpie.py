@@ -63,9 +63,11 @@ def main() -> None:
         )
         load >> Magpie(llm=model, n_turns=arguments.turns, input_batch_size=arguments.j)
     rows = pipeline.run(use_cache=True)["default"]["train"]
-    rows.map(lambda row: {"turns": [each["content"] for each in row["conversation"][1:]]}).to_json(
-        str(arguments.out)
-    )
+    rows.map(
+        lambda row: {
+            "turns": [said["content"] for said in row["conversation"] if said["role"] != "system"]
+        }
+    ).to_json(str(arguments.out))
 
 
 if __name__ == "__main__":
