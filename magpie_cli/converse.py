@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from magpie_cli.engine import ChatModel, DialogueRequest, Sampling
+from magpie_cli.checks.manner import is_truncated
+from magpie_cli.checks.spoken import Spoken
+from magpie_cli.engine import ChatModel, Completion, DialogueRequest, Sampling
 from magpie_cli.prompts import Prompts, Views
 from magpie_cli.records import Dialogue
 
@@ -21,16 +23,24 @@ class ChatEngine:
         """Ask 2 x num_turns times, less what the request already has. Raises EngineError."""
         views = Views(self._prompts, request.pair, request.num_turns)
         views.replay(request.utterances)
-        usage = request.usage
+        usage, findings = request.usage, [*request.findings]
         for position in range(len(request.utterances), 2 * request.num_turns):
             completion = await self._chat.complete(
                 views.next_speaker, self._sampling_at(position, request.seed)
             )
             views.say(completion.text)
             usage += completion.usage
-            request.on_utterance(completion.text, completion.usage)
-        return Dialogue.from_utterances(views.utterances, self.model, usage)
+            found = _found(completion)
+            findings += found
+            request.on_utterance(completion.text, completion.usage, found)
+        return Dialogue.from_utterances(views.utterances, self.model, usage, findings)
 
     def _sampling_at(self, position: int, seed: int | None) -> Sampling:
         """The run's sampling, with a seed of its own for each utterance."""
         return self._sampling if seed is None else replace(self._sampling, seed=seed + position)
+
+
+def _found(completion: Completion) -> tuple[str, ...]:
+    """What only the server could tell; all else is for `magpie filter`."""
+    spoken = Spoken(completion.text, finish_reason=completion.finish_reason)
+    return ("truncated",) if is_truncated(spoken) else ()

@@ -90,7 +90,7 @@ def ignore_sentence(sentence: str) -> None:
     """For a preparation that nobody watches."""
 
 
-def ignore_utterance(text: str, usage: Usage) -> None:
+def ignore_utterance(text: str, usage: Usage, findings: tuple[str, ...]) -> None:
     """For a request whose progress nobody watches."""
 
 
@@ -113,9 +113,9 @@ class DialogueRequest:
     """One dialogue to make.
 
     `id` names the record. `seed` is this dialogue's own, None for none. `utterances` are those that
-    an earlier run already has, and `usage` what they took. `on_utterance` is called with each new
-    one and what it took, before the next is asked for; not by an engine to which they come all at
-    once.
+    an earlier run already has, `usage` what they took and `findings` what was found in them.
+    `on_utterance` is called with each new one, what it took and what was found in it, before the
+    next is asked for; not by an engine to which they come all at once.
     """
 
     id: str
@@ -124,7 +124,8 @@ class DialogueRequest:
     seed: int | None = None
     utterances: tuple[str, ...] = ()
     usage: Usage = NO_TOKENS
-    on_utterance: Callable[[str, Usage], None] = ignore_utterance
+    findings: tuple[str, ...] = ()
+    on_utterance: Callable[[str, Usage, tuple[str, ...]], None] = ignore_utterance
 
 
 class StatusMeaning(NamedTuple):

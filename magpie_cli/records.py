@@ -5,7 +5,7 @@ responder, ends with the responder and has no empty utterance.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -70,11 +70,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """The turns of one pair, the model that wrote them, and what they took."""
+    """The turns of one pair, the model that wrote them, what they took, and what was found in them.
+
+    `findings` are names of checks, each once.
+    """
 
     turns: tuple[Turn, ...]
     model: str
     usage: Usage = NO_TOKENS
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.turns:
@@ -82,13 +86,18 @@ class Dialogue:
 
     @classmethod
     def from_utterances(
-        cls, utterances: Sequence[str], model: str, usage: Usage = NO_TOKENS
+        cls,
+        utterances: Sequence[str],
+        model: str,
+        usage: Usage = NO_TOKENS,
+        findings: Iterable[str] = (),
     ) -> Self:
         """From instructor, responder, instructor, ...; InvalidRecord if the last answer lacks."""
         if len(utterances) % 2:
             raise InvalidRecord(f"{len(utterances)} utterances: the responder has the last word")
         pairs = zip(utterances[::2], utterances[1::2], strict=True)
-        return cls(tuple(Turn(*pair) for pair in pairs), model, usage)
+        each_once = tuple(dict.fromkeys(findings))
+        return cls(tuple(Turn(*pair) for pair in pairs), model, usage, each_once)
 
     def as_list(self) -> list[dict[str, str]]:
         """As the Dria documentation shows it: one object a speaker, with a single key."""

@@ -74,7 +74,7 @@ async def _outcome(
             num_turns=item.num_turns,
             dialogue=dialogue,
             engine=engine.name,
-            findings=(),
+            findings=dialogue.findings,
             metadata=item.pair.metadata,
         )
     except (Transient, PairRefused) as error:
@@ -90,12 +90,17 @@ def _begun(request: DialogueRequest, store: Store) -> DialogueRequest:
     """With what an earlier run has of it, and every utterance kept the moment it is there."""
     had = store.begin(request.id, request.pair, request.num_turns)
 
-    def heard(text: str, usage: Usage) -> None:
-        request.on_utterance(text, usage)
-        store.heard(request.id, text, usage)
+    def heard(text: str, usage: Usage, findings: tuple[str, ...]) -> None:
+        request.on_utterance(text, usage, findings)
+        store.heard(request.id, text, usage, findings)
 
-    utterances = tuple(had.utterances)
-    return replace(request, utterances=utterances, usage=had.usage, on_utterance=heard)
+    return replace(
+        request,
+        utterances=tuple(had.utterances),
+        usage=had.usage,
+        findings=tuple(had.findings),
+        on_utterance=heard,
+    )
 
 
 def _failure(

@@ -39,22 +39,28 @@ class SpreadEngine:
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """As Engine.dialogue, begun at one server and perhaps ended at another."""
         utterances, spent = [*request.utterances], request.usage
+        findings = request.findings
 
-        def heard(text: str, usage: Usage) -> None:
-            nonlocal spent
+        def heard(text: str, usage: Usage, found: tuple[str, ...]) -> None:
+            nonlocal spent, findings
             utterances.append(text)
             spent += usage
-            request.on_utterance(text, usage)
+            findings += found
+            request.on_utterance(text, usage, found)
 
         lost: list[Server] = []
         while True:
             server = min(self._servers, key=lambda server: server.reluctance(lost))
             server.in_flight += 1
-            so_far = tuple(utterances)
+            so_far = replace(
+                request,
+                utterances=tuple(utterances),
+                usage=spent,
+                findings=findings,
+                on_utterance=heard,
+            )
             try:
-                return await server.engine.dialogue(
-                    replace(request, utterances=so_far, usage=spent, on_utterance=heard)
-                )
+                return await server.engine.dialogue(so_far)
             except ServerLost:
                 lost = [server]  # it may be well again by the time that the next one is lost
             finally:

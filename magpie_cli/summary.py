@@ -83,6 +83,9 @@ class Summary:
             kinds = ", ".join(f"{kind} {number:,}" for kind, number in tally.failures.most_common())
             where = f" -> {self.failures}" if self.failures else ""
             parts.append(f"{tally.failed:,} failed ({kinds}){where}")
+        if tally.cut:
+            cut = count(tally.cut, "utterance")
+            parts.append(f"{cut} cut off by the limit of tokens (more with --max-tokens)")
         if tally.control_tokens:
             tokens = count(tally.control_tokens, "control token")
             parts.append(f"{tokens} of chat templates in personas sent with a space in them")

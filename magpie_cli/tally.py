@@ -14,7 +14,8 @@ class Tally:
     `utterances` are those of the dialogues made, `tokens` all that completions took, `spent` those
     of their prompts as well. `bad_lines` is the part of `failed` that no run can mend, `may_pass`
     the part that the next one tries again, `failed_before` the part that this run has not tried.
-    `control_tokens` were in personas and are sent with a space in them. `failures` counts by kind.
+    `cut` counts utterances that a server stopped in the middle of a sentence, `control_tokens`
+    those in personas, which are sent with a space in them. `failures` counts by kind.
     """
 
     total: int | None = None
@@ -28,14 +29,21 @@ class Tally:
     utterances: int = 0
     tokens: int = 0
     spent: int = 0
+    cut: int = 0
     control_tokens: int = 0
     retries: int = 0
     last_retry: str = ""
     failures: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
-    def heard(self, text: str, usage: Usage) -> None:  # noqa: ARG002 - called as on_utterance
+    def heard(
+        self,
+        text: str,  # noqa: ARG002 - called as on_utterance
+        usage: Usage,
+        findings: tuple[str, ...] = (),
+    ) -> None:
         """One more utterance, which its tokens were spent on."""
+        self.cut += "truncated" in findings
         self.tokens += usage.completion_tokens or 0
         self.spent += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 

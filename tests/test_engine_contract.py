@@ -156,7 +156,7 @@ async def test_each_utterance_is_reported_as_it_is_made(name: str, settings: Set
     heard: list[tuple[str, Usage]] = []
     async with opened(name, settings) as engine:
         dialogue = await engine.dialogue(
-            replace(request(), on_utterance=lambda text, usage: heard.append((text, usage)))
+            replace(request(), on_utterance=lambda text, usage, _: heard.append((text, usage)))
         )
     if name not in WHOLE:
         assert len(heard) == 6
@@ -178,7 +178,7 @@ async def test_a_dialogue_goes_on_where_an_earlier_run_ended(
             replace(
                 request(),
                 utterances=tuple(utterances(whole)[:had]),
-                on_utterance=lambda text, _: heard.append(text),
+                on_utterance=lambda text, *_: heard.append(text),
             )
         )
     assert resumed.turns == whole.turns
@@ -246,7 +246,7 @@ async def test_transient_faults_do_not_show(
     heard: list[str] = []
     async with opened(name, disturbed, retries, BEHIND_A_RELAY) as engine:
         dialogue = await engine.dialogue(
-            replace(request(num_turns=6), on_utterance=lambda text, _: heard.append(text))
+            replace(request(num_turns=6), on_utterance=lambda text, *_: heard.append(text))
         )
     async with opened(name, settings) as engine:
         undisturbed = await engine.dialogue(request(num_turns=6))

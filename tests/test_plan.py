@@ -155,8 +155,8 @@ def test_no_line_takes_the_id_of_a_sample() -> None:
 def test_each_request_reports_to_the_tally() -> None:
     """The tokens of a request are counted as they are spent."""
     work = planned(row("a"))
-    work.requests[0].on_utterance("Why?", Usage(10, 3))
-    work.requests[0].on_utterance("Because.", Usage(None, None))
+    work.requests[0].on_utterance("Why?", Usage(10, 3), ())
+    work.requests[0].on_utterance("Because.", Usage(None, None), ())
     assert work.tally.tokens == 3
 
 

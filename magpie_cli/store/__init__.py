@@ -79,7 +79,7 @@ class Store(Protocol):
         """A dialogue is about to be asked for: what an earlier run has of it."""
         ...
 
-    def heard(self, id_: str, text: str, usage: Usage) -> None:
+    def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
         """Keep one more utterance of a dialogue that is begun. Raises MagpieError."""
         ...
 

@@ -128,10 +128,10 @@ class FileStore:
         """What an earlier run has of a dialogue that is about to be asked for."""
         return self._turns.begin(id_, pair, num_turns)
 
-    def heard(self, id_: str, text: str, usage: Usage) -> None:
+    def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
         """Keep one more utterance of a dialogue that is begun."""
         with disk_errors(self._turn_log):
-            self._turns.add(id_, text, usage)
+            self._turns.add(id_, text, usage, findings)
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""

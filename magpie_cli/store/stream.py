@@ -62,7 +62,7 @@ class StreamStore:
         """Nothing: a stream cannot be come back to."""
         return Begun(0)
 
-    def heard(self, id_: str, text: str, usage: Usage) -> None:
+    def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
         """Nothing is kept but whole rows."""
 
     async def write(self, outcome: Outcome) -> None:

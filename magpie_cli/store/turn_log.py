@@ -1,11 +1,11 @@
 """The utterances of dialogues that are not finished: a crash costs the request in flight, no more.
 
-Each line is a CRC-32 in hex, a space and `{"id","of","position","text","usage"}`. `of` is what the
-words belong to, as a number: an own id may come back with other personas.
+Each line is a CRC-32 in hex, a space and `{"id","of","position","text","usage","findings"}`, where
+`of` is what the words belong to, as a number: an own id may come back with other personas.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Begun:
     is_kept: bool = True
     utterances: list[str] = field(default_factory=list)
     usage: Usage = NO_TOKENS
+    findings: list[str] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
 
 
@@ -64,7 +65,7 @@ class TurnLog:
         found.wanted = 2 * num_turns
         return found
 
-    def add(self, id_: str, text: str, usage: Usage) -> None:
+    def add(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
         """One more utterance of a dialogue that was begun. Raises OSError where the disk fails."""
         begun = self._begun[id_]
         position = len(begun.utterances)
@@ -76,6 +77,7 @@ class TurnLog:
             "position": position,
             "text": text,
             "usage": usage,
+            "findings": findings,
         }
         body = self._redact(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         line = b"%08x %s" % (zlib.crc32(body), body)
@@ -86,7 +88,7 @@ class TurnLog:
                 raise
             begun.is_kept = False
             return
-        _keep(begun, line, text, usage)
+        _keep(begun, line, text, usage, findings)
         self._live += len(line)
 
     def end(self, id_: str) -> None:
@@ -157,14 +159,15 @@ class TurnLog:
             self.end(row["id"])
             begun = self._begun[row["id"]] = Begun(row["of"])
         if row["of"] == begun.of and row["position"] == len(begun.utterances):
-            _keep(begun, line, row["text"], Usage(**row["usage"]))
+            _keep(begun, line, row["text"], Usage(**row["usage"]), row["findings"])
             self._live += len(line)
 
 
-def _keep(begun: Begun, line: bytes, text: str, usage: Usage) -> None:
+def _keep(begun: Begun, line: bytes, text: str, usage: Usage, findings: Iterable[str]) -> None:
     begun.lines.append(line)
     begun.utterances.append(text)
     begun.usage += usage
+    begun.findings += findings
 
 
 def _number(pair: PersonaPair, num_turns: int) -> int:

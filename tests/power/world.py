@@ -53,7 +53,7 @@ class Scripted:
         assert texts[: len(request.utterances)] == list(request.utterances)
         for text in texts[len(request.utterances) :]:
             self.asked += 1
-            request.on_utterance(text, Usage(len(text), 1))
+            request.on_utterance(text, Usage(len(text), 1), ())
             self.world.heard(request)
             self._step()
             await asyncio.sleep(0)

@@ -106,7 +106,7 @@ class DriaEngine:
         """One task, on one node. The network does not count tokens. Raises EngineError."""
         had = request.utterances
         if len(had) == 2 * request.num_turns:
-            return Dialogue.from_utterances(had, self.model, request.usage)
+            return Dialogue.from_utterances(had, self.model, request.usage, request.findings)
         workflow = self._workflows.fill(request)
         answer = await self._tasks.ask(request.id, self._asks, workflow, 2 * request.num_turns)
         new = answer.utterances[len(had) :]
