@@ -10,7 +10,6 @@ The goal: at most 3 % slower.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -18,21 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from inputs import write_pairs
+
 WAYS = ("interval", "off")
 RATIO_GOAL = 1.03
-SENTENCE = "works shifts at a pumping station and asks for numbers before opinions"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_")}
-
-
-def write_pairs(path: Path, number: int) -> None:
-    """One pair a line, each different."""
-    with path.open("w") as lines:
-        for n in range(number):
-            pair = {
-                "instructor_persona": f"Ada, number {n}, {SENTENCE}",
-                "responding_persona": f"Bo, number {n}, {SENTENCE}",
-            }
-            lines.write(json.dumps(pair) + "\n")
 
 
 def run(folder: Path, pairs: str, way: str) -> tuple[float, float]:

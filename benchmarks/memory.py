@@ -12,21 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from inputs import write_pairs
+
 IN_FLIGHT = 256
-SENTENCE = (
-    "works shifts at a pumping station, keeps a paper log and asks for numbers before opinions"
-)
-
-
-def write_pairs(path: Path, number: int) -> None:
-    """One pair a line, each different."""
-    with path.open("w") as lines:
-        for n in range(number):
-            pair = {
-                "instructor_persona": f"Ada, number {n}, {SENTENCE}",
-                "responding_persona": f"Bo, number {n}, {SENTENCE}",
-            }
-            lines.write(json.dumps(pair) + "\n")
 
 
 def run(folder: Path, number: int) -> tuple[float, float, int]:
