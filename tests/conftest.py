@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from magpie_cli.engine import processors
 from magpie_cli.engines.local.tiny import write_tiny_model
 from tests.chat_server import ChatServer
 from tests.model_hub import ModelHub
@@ -41,6 +42,11 @@ def _no_llama() -> bool:
 
 NO_LLAMA = _no_llama()
 needs_llama = pytest.mark.skipif(NO_LLAMA, reason="xllamacpp cannot be imported")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait most of their time."""
+    return processors() + 1
 
 
 def clean_environment() -> dict[str, str]:

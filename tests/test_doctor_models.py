@@ -94,7 +94,8 @@ def test_a_refused_key_is_a_lack(server: ChatServer, environment: dict[str, str]
     assert (checkup.models, checkup.trouble) == (None, None)
     assert checkup.lacks
     assert checkup.lacks.startswith(f"{server.url}/models answered 401: Incorrect API key")
-    assert "the key is wrong" in checkup.lacks
+    why = "the key is wrong" if environment else "none was sent: export SOME_API_KEY=..."
+    assert why in checkup.lacks
     assert checkup.lacks in text([checkup])
     assert CANARY not in shown(checkup)
 

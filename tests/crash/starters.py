@@ -62,8 +62,8 @@ def wait_for_each_other(nursery: Nursery, starters: int) -> Started:
             nursery.start(_order(life, (OUTPUT, SYMLINK)[number % 2], "--wait-lock", "50"))
             for number in range(starters)
         ]
-        for child in children:
-            found.codes[child.wait()] += 1
+        found.codes.update(child.wait() for child in children)
+        for child in children:  # after all: one that runs has not finished its manifest
             found.wrong += differences(life, quiet, child)
         makers = [child for child in children if f"made {len(quiet.rows)} " in child.said]
         if len(makers) != 1:

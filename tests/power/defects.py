@@ -35,7 +35,7 @@ def is_seen(defect: Defect, folder: Path) -> bool:
 
 def _fails(folder: Path, test: str) -> bool:
     """Whether a test ran and failed; not where it could not even begin."""
-    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not fresh")
+    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not fresh")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, test],
         cwd=folder,
