@@ -8,7 +8,7 @@ import pytest
 
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Failure
+from magpie_cli.records import Failure, Outcome
 from magpie_cli.store import Facts, StoreOptions, open_store
 from tests.test_store import IDENTITY, failure, ids_of, keep, record, run, snapshot
 
@@ -57,13 +57,29 @@ def test_the_last_failure_of_an_id_is_the_one_that_stays(output: Path) -> None:
     assert orjson.loads(line)["kind"] == "busy"
 
 
+def finish(output: Path, source: str, *outcomes: Outcome, passed_over: str = "") -> list[str]:
+    """A run over the whole of an input; the ids in the failures file behind it."""
+    with open_store(str(output), None, Facts(IDENTITY, input=source), StoreOptions()) as store:
+        keep(store, *outcomes)
+        tried = IdSet(outcome.id for outcome in outcomes)
+        store.finish(len(outcomes), tried, IdSet(passed_over))
+    failures = output.with_name("out.failures.jsonl")
+    return ids_of(failures) if failures.exists() else []
+
+
 def test_a_failure_that_was_passed_over_stays(output: Path) -> None:
-    """I1: what a finished run did not try again still has its failure."""
-    run(output, failure("a"), failure("b"), finished=True)
-    with open_store(str(output), None, Facts(IDENTITY), StoreOptions()) as store:
-        keep(store, record("b"))
-        store.finish(2, IdSet(["b"]), IdSet(["a"]))
-    assert ids_of(output.with_name("out.failures.jsonl")) == ["a"]
+    """I1: what a finished run did not try again still has its failure; what is no more has none."""
+    assert finish(output, "in.jsonl", *map(failure, "abc")) == ["a", "b", "c"]
+    assert finish(output, "in.jsonl", record("b"), passed_over="a") == ["a"]
+
+
+@pytest.mark.parametrize("other", ["other.jsonl", "-"])
+def test_failures_of_another_input_stay(output: Path, other: str) -> None:
+    """I1: several inputs may go into one output, and no run knows what is left of another's."""
+    finish(output, "in.jsonl", failure("a"))
+    assert finish(output, other, failure("b"), record("c")) == ["a", "b"]
+    assert finish(output, other, record("b")) == ["a"]
+    assert finish(output, "in.jsonl", record("a")) == []
 
 
 def test_a_failure_that_somebody_edited_is_named(output: Path) -> None:
