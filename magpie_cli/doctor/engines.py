@@ -22,8 +22,8 @@ class Checkup:
     """One engine. `lacks` says what is missing and what to type; None where nothing is.
 
     `credential` is the name of an environment variable, never its value, and `credential_set`
-    whether it has one. `models` are those that
-    its server lists, None where none was asked or it did not say; `trouble` says why it did not.
+    whether it has one. `models` are those that its server lists, None where none was asked or it
+    did not say; `trouble` says why it did not.
     """
 
     engine: str

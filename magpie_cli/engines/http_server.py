@@ -43,8 +43,8 @@ class HttpServer:
     """One base URL: asks it, and says what went wrong in words that never hold the key.
 
     The key goes into `key_header`, in OpenAI's way where that is Authorization; `no_key` is what to
-    type where it wants one and has none. `statuses` says
-    what some mean on this server; no answer that is read whole may be larger than `most_bytes`.
+    type where it wants one and has none. `statuses` says what some mean on this server; no answer
+    that is read whole may be larger than `most_bytes`.
     """
 
     def __init__(  # noqa: PLR0913 - all that there is to know of a server

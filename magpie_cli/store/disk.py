@@ -58,8 +58,8 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def replace(path: Path, data: Iterable[bytes]) -> int:
-    """Give `path` new contents, whole or not at all, and return their size.
+def replace(path: Path, data: Iterable[bytes]) -> None:
+    """Give `path` new contents, whole or not at all.
 
     Temporary file, sync, rename, sync of the folder.
     """
@@ -67,13 +67,12 @@ def replace(path: Path, data: Iterable[bytes]) -> int:
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     if path.exists():  # who may read it is its owner's choice
         os.fchmod(fd, stat.S_IMODE(path.stat().st_mode))
-    size = waiting = 0
+    waiting = 0
     block: list[bytes] = []
     is_whole = False
     try:
         for piece in data:
             block.append(piece)
-            size += len(piece)
             waiting += len(piece)
             if waiting >= _WRITTEN_AT_ONCE:
                 write_all(fd, b"".join(block))
@@ -87,7 +86,6 @@ def replace(path: Path, data: Iterable[bytes]) -> int:
         if not is_whole:
             os.unlink(new)
     sync_folder(path.parent)
-    return size
 
 
 def rename(path: Path, new: Path) -> None:

@@ -56,13 +56,10 @@ def compact(path: Path, is_old: Callable[[str], bool], before: int) -> None:
     last = _last_of_the_repeated(path)
 
     def kept() -> Iterator[bytes]:
-        offset = 0
-        with path.open("rb") as lines:
-            for line, id_ in zip(lines, read_ids(path), strict=True):
-                is_last = last.get(id_, offset) == offset
-                if is_last and (offset >= before or not is_old(id_)):
-                    yield line
-                offset += len(line)
+        for offset, line, id_ in _lines(path):
+            is_last = last.get(id_, offset) == offset
+            if is_last and (offset >= before or not is_old(id_)):
+                yield line
 
     if next(kept(), None) is not None:
         disk.replace(path, kept())
@@ -84,11 +81,13 @@ def _read(paths: OutputPaths) -> Iterator[tuple[str, bool]]:
 
 def _last_of_the_repeated(path: Path) -> dict[str, int]:
     """The offset of the last line of each id that has several."""
-    once, last = IdSet(), {}
+    once = IdSet()
+    return {id_: offset for offset, _, id_ in _lines(path) if not once.add(id_)}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, str]]:
+    """Offset, line and id of each."""
     offset = 0
-    with path.open("rb") as lines:
-        for line, id_ in zip(lines, read_ids(path), strict=True):
-            if not once.add(id_):
-                last[id_] = offset
-            offset += len(line)
-    return last
+    for line, id_ in zip(lines_of(path), read_ids(path), strict=True):
+        yield offset, line, id_
+        offset += len(line)

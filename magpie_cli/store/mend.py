@@ -6,7 +6,6 @@ first bad byte; the tail is added again, to an output without the ids that are t
 failures file the last line of an id wins anyway); then it is removed.
 """
 
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from magpie_cli.ids import IdSet
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile
 from magpie_cli.store.paths import OutputPaths
-from magpie_cli.store.scan import scan, strict
+from magpie_cli.store.scan import lines_of, scan, strict
 
 
 def mend(
@@ -34,7 +33,7 @@ def mend(
     if found.behind:
         disk.make_folder(paths.folder)
         behind = (file.read(start, end) for start, end in found.behind)
-        disk.replace(tail, chain(_tail_lines(tail), behind))
+        disk.replace(tail, chain(lines_of(tail), behind))
     if found.good != file.size:
         file.cut(found.good)
     if tail.exists():
@@ -55,13 +54,7 @@ def keep(file: AppendFile, paths: OutputPaths, start: int, end: int) -> None:
 
 
 def _add(file: AppendFile, tail: Path, ids: IdSet | None) -> None:
-    for line in _tail_lines(tail):
+    for line in lines_of(tail):
         _, id_ = strict(line)
         if ids is None or ids.add(id_):
             file.append(line)
-
-
-def _tail_lines(tail: Path) -> Iterator[bytes]:
-    if tail.exists():
-        with tail.open("rb") as lines:
-            yield from lines

@@ -148,7 +148,7 @@ DEFECTS = (
     Defect(
         "a tail that a crash left is written over",
         "store/mend.py",
-        "chain(_tail_lines(tail), behind)",
+        "chain(lines_of(tail), behind)",
         "behind",
         SCAN,
     ),
@@ -184,8 +184,8 @@ DEFECTS = (
     Defect(
         "the first failure of an id wins",
         "store/failures.py",
-        "            if not once.add(id_):\n                last[id_] = offset",
-        "            if once.add(id_):\n                last[id_] = offset",
+        "if not once.add(id_)}",
+        "if once.add(id_)}",
         SCAN,
     ),
     Defect(
