@@ -78,6 +78,13 @@ def option(*names: str, **rest: Any) -> Any:  # noqa: ANN401 - as typer.Option h
     return typer.Option(*names, envvar=twin, show_envvar=False, **rest)
 
 
+# What several commands have in common.
+FailuresFile = Annotated[
+    str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
+]
+AsJson = Annotated[bool, option("--json", help="Print JSON.")]
+
+
 def seconds(given: str | float) -> float:
     """`90`, `90s`, `10m`, `2h` or `1d` as seconds, the parser of options that are a time."""
     text = str(given)

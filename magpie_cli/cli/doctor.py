@@ -1,12 +1,10 @@
 """`magpie doctor`."""
 
-from typing import Annotated
-
-from magpie_cli.cli.app import app, option, print_json, print_text
+from magpie_cli.cli.app import AsJson, app, print_json, print_text
 
 
 @app.command()
-def doctor(json: Annotated[bool, option("--json", help="Print JSON.")] = False) -> None:
+def doctor(json: AsJson = False) -> None:
     """Say what this machine can do, and of each engine whether it is ready or what it lacks."""
     from magpie_cli.doctor import doctor as examine
 

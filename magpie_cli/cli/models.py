@@ -1,12 +1,10 @@
 """`magpie models`."""
 
-from typing import Annotated
-
-from magpie_cli.cli.app import app, option, print_json, print_text
+from magpie_cli.cli.app import AsJson, app, print_json, print_text
 
 
 @app.command()
-def models(json: Annotated[bool, option("--json", help="Print JSON.")] = False) -> None:
+def models(json: AsJson = False) -> None:
     """List the models that can run on this machine, and those that are here."""
     from magpie_cli.models.listing import listed, text
 

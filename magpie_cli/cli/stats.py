@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from magpie_cli.cli.app import app, option, print_json, print_sections
+from magpie_cli.cli.app import AsJson, FailuresFile, app, print_json, print_sections
 
 
 @app.command()
@@ -12,10 +12,8 @@ def stats(
     input: Annotated[
         str, typer.Argument(metavar="OUT", help="What generate -o wrote; - is stdin.")
     ],
-    failures: Annotated[
-        str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
-    ] = None,
-    json: Annotated[bool, option("--json", help="Print JSON.")] = False,
+    failures: FailuresFile = None,
+    json: AsJson = False,
 ) -> None:
     """Measure the rows of OUT: lengths, openings, trigrams, findings, similarity, personas.
 

@@ -4,16 +4,14 @@ from typing import Annotated
 
 import typer
 
-from magpie_cli.cli.app import app, option, print_json, print_text
+from magpie_cli.cli.app import AsJson, FailuresFile, app, print_json, print_text
 
 
 @app.command()
 def status(
     output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
-    failures: Annotated[
-        str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
-    ] = None,
-    json: Annotated[bool, option("--json", help="Print JSON.")] = False,
+    failures: FailuresFile = None,
+    json: AsJson = False,
 ) -> None:
     """Count what is done, failed and left in OUT.
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from magpie_cli.cli.app import app, option, print_json, print_text
+from magpie_cli.cli.app import AsJson, FailuresFile, app, option, print_json, print_text
 
 
 @app.command()
@@ -14,10 +14,8 @@ def verify(
         str | None,
         option("--input", metavar="FILE", help="The pairs: is there an outcome for each?"),
     ] = None,
-    failures: Annotated[
-        str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
-    ] = None,
-    json: Annotated[bool, option("--json", help="Print JSON.")] = False,
+    failures: FailuresFile = None,
+    json: AsJson = False,
 ) -> None:
     """Read every line of OUT and say whether it is whole: exit 0 if it is, 1 if not.
 
