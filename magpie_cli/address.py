@@ -47,7 +47,7 @@ def check_key(variable: str, key: str, url: str) -> None:
 
 
 def find_proxy(base_url: str) -> str | None:
-    """HTTPS_PROXY and its kin, read once: aiohttp would look them up at every request.
+    """HTTPS_PROXY and its kin, as urllib finds them.
 
     Raises UsageError where it is no address.
     """

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ class ChatServer:
     """`with ChatServer() as server:` listens at `server.url` until the block ends.
 
     `faults` gives what to do with each chat request in turn; None, and the end of it, means a good
-    answer. `asked` holds all chat requests, `most_in_flight` how many there were at once.
+    answer. `asked` holds all chat requests, `most_in_flight` how many there were at once. With
+    `tls` its address is an https one.
     """
 
-    def __init__(self, models: Iterable[str] = ("tiny",)) -> None:
+    def __init__(
+        self, models: Iterable[str] = ("tiny",), tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.models = list(models)
         self.faults: Iterator[Fault | None] = iter(())
         self.listing: Fault | None = None
@@ -58,10 +63,11 @@ class ChatServer:
         app.router.add_get("/v1/models", self._models)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}/v1"
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{port}/v1"
 
     async def _stop(self) -> None:
         await self._runner.cleanup()

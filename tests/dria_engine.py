@@ -14,11 +14,12 @@ from magpie_cli.devnet.network import Devnet, open_devnet
 from magpie_cli.engine import ChatModel, Completion, DialogueRequest, EngineError, Message, Sampling
 from magpie_cli.engines.dria import DriaEngine
 from magpie_cli.engines.dria.nodes import Nodes
-from magpie_cli.engines.dria.rpc import Rpc
+from magpie_cli.engines.dria.rpc import CALL_TIMEOUT, Rpc
 from magpie_cli.engines.dria.sdk import Sdk
 from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
 from magpie_cli.engines.echo import EchoModel
+from magpie_cli.engines.http_server import open_client
 from magpie_cli.pace import Pace
 from magpie_cli.pace.paced import PacedEngine
 from magpie_cli.records import Dialogue, PersonaPair, Usage
@@ -91,8 +92,8 @@ async def connected(
         url = devnet.url
         if faults is not None:
             url = await stack.enter_async_context(in_front_of(url, faults))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        rpc = Rpc(session, url, TOKEN)
+        client = await stack.enter_async_context(open_client(url, CALL_TIMEOUT))
+        rpc = Rpc(client, url, TOKEN)
         nodes.refresh(await rpc.heartbeats())
         tasks = Tasks(sdk, rpc, nodes, TOKEN, timeout=timeout, listing=listing)
         tasks.start()

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
@@ -17,7 +16,7 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines.http_chat import HttpChatModel, _completion, _joined
-from magpie_cli.engines.http_server import HttpServer, open_session
+from magpie_cli.engines.http_server import HttpServer, open_client
 from magpie_cli.records import Usage
 from tests.chat_server import ChatServer, Fault, cuts, resets, sends
 
@@ -52,9 +51,8 @@ def events(*pieces: Piece, done: bytes = b"data: [DONE]\n\n") -> bytes:
 async def streamed(server: ChatServer, fault: Fault) -> Completion:
     """What a model that streams makes of this answer."""
     server.faults = iter([fault])
-    limits = aiohttp.ClientTimeout(total=5)
-    async with open_session(server.url, limits) as session:
-        asked = HttpServer(session, server.url, None, {})
+    async with open_client(server.url, 60) as client:
+        asked = HttpServer(client, server.url, None, {})
         return await HttpChatModel("x", "tiny", asked, {}, streams=True).complete(HELLO, Sampling())
 
 

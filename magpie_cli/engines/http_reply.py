@@ -1,32 +1,52 @@
-"""What an HTTP answer holds: its body, bounded, and the JSON object in it."""
+"""What an HTTP answer holds: its body, bounded, whole or by lines, and the JSON object in it."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import orjson
+from pyreqwest.exceptions import (
+    BodyDecodeError,
+    DecodeError,
+    DetailedPyreqwestError,
+    PyreqwestError,
+)
+from pyreqwest.response import Response
 
 from magpie_cli.engine import Transient
 
+MAX_LINE_BYTES = 256 * 1024
 
-async def read_words(response: aiohttp.ClientResponse, most: int) -> bytes:
+
+async def read_words(response: Response, most: int) -> bytes:
     """The beginning of a body, where no more than its words matter."""
     words = b""
-    while len(words) < most and (chunk := await response.content.read(most - len(words))):
+    while len(words) < most and (chunk := await response.body_reader.read_chunk()):
         words += chunk
-    return words
+    return words[:most]
 
 
-async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def read_body(response: Response, most: int) -> bytes:
     """The body, up to `most` bytes: a server gone mad must not fill the memory."""
     chunks = []
     size = 0
-    while chunk := await response.content.readany():
+    while chunk := await response.body_reader.read_chunk():
         chunks.append(chunk)
         size += len(chunk)
         if size > most:
-            response.close()
             raise Transient("reply_too_large", f"a reply of more than {most:,} bytes")
     return b"".join(chunks)
+
+
+async def read_lines(response: Response) -> AsyncIterator[bytes]:
+    """Each line of a body the moment it is there, without its end."""
+    rest = b""
+    while chunk := await response.body_reader.read_chunk():
+        *lines, rest = (rest + bytes(chunk)).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > MAX_LINE_BYTES:
+            raise Transient("bad_reply", f"a piece of the answer is over {MAX_LINE_BYTES:,} bytes")
+    yield rest
 
 
 def json_object(reply: bytes, url: str) -> dict[str, Any]:
@@ -40,11 +60,9 @@ def json_object(reply: bytes, url: str) -> dict[str, Any]:
     return answer
 
 
-def reason(error: Exception) -> str:
-    """Without the words that aiohttp puts around what the system said."""
-    if isinstance(error, aiohttp.ClientResponseError):  # its text holds the proxy's password
-        is_proxy = isinstance(error, aiohttp.ClientHttpProxyError)
-        said = f"the proxy answered {error.status}" if is_proxy else "an answer that is no HTTP:"
-        return " ".join(f"{said} {error.message}".split())
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return str(inner) or type(inner).__name__
+def reason(error: PyreqwestError) -> str:
+    """What was wrong at the bottom, without the words that each layer puts around it."""
+    causes = (isinstance(error, DetailedPyreqwestError) and error.details["causes"]) or ()
+    words = " ".join((causes[-1]["message"] if causes else error.message).split())
+    is_no_http = isinstance(error, DecodeError) and not isinstance(error, BodyDecodeError)
+    return f"an answer that is no HTTP: {words}" if is_no_http else words

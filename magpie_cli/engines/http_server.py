@@ -1,18 +1,26 @@
-"""A server that answers with JSON, whole or in pieces: one base URL, one key, one session."""
+"""A server that answers with JSON, whole or in pieces: one base URL, one key, one client.
+
+The client is reqwest's, of Rust, through pyreqwest: a request costs it less than half of what
+aiohttp takes, and its import a tenth (benchmarks/peers.py, benchmarks/startup.py).
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
-import aiohttp
 import orjson
-from aiohttp.http_exceptions import LineTooLong
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.proxy import ProxyBuilder
+from pyreqwest.request import StreamRequest
+from pyreqwest.response import Response
 
 from magpie_cli.address import find_proxy
 from magpie_cli.credentials import SHORTEST_SECRET
-from magpie_cli.engine import EngineError, StatusMeaning, Transient
+from magpie_cli.engine import EngineError, EngineRefused, StatusMeaning, Transient
 from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
-from magpie_cli.engines.http_reply import json_object, read_body, read_words, reason
+from magpie_cli.engines.http_reply import json_object, read_body, read_lines, read_words, reason
 
 CONNECT_TIMEOUT = 5.0  # seconds
 MAX_REPLY_BYTES = 8 * 1024 * 1024
@@ -21,22 +29,30 @@ MAX_WORDS_BYTES = 64 * 1024  # of an error, or of a reply that is not looked at
 # Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 _DATA, _DONE = b"data: ", b"data: [DONE]"
 
+_BAD_CERTIFICATE = "invalid peer certificate"  # as rustls says it
+_TRUST = "export SSL_CERT_FILE=/path/to/the/authority.pem, if you trust whoever answers there"
+
 
 @asynccontextmanager
-async def open_session(
-    url: str, limits: aiohttp.ClientTimeout, *, keep: bool = True
-) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_client(
+    url: str, seconds: float, *, silence: float | None = None, keep: bool = True
+) -> AsyncIterator[Client]:
     """Connections to `url`, through the environment's proxy if it is not on loopback.
 
-    Without `keep`, each request has its own. Raises UsageError where the proxy is no address.
+    A request may take so many `seconds`, and be silent for `silence` of them. Without `keep`, each
+    request has its own connection. Raises UsageError where the proxy is no address.
     """
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=not keep),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=limits,
-        proxy=find_proxy(url),
-    ) as session:
-        yield session
+    proxy = find_proxy(url)
+    builder = ClientBuilder().no_proxy().follow_redirects(enable=False).referer(enable=False)
+    if proxy:
+        builder = builder.proxy(ProxyBuilder.all(proxy))
+    if not keep:
+        builder = builder.pool_max_idle_per_host(0)
+    builder = builder.connect_timeout(timedelta(seconds=min(CONNECT_TIMEOUT, seconds)))
+    builder = builder.timeout(timedelta(seconds=seconds))
+    builder = builder.read_timeout(timedelta(seconds=min(silence or seconds, seconds)))
+    async with builder.build() as client:
+        yield client
 
 
 class HttpServer:
@@ -49,7 +65,7 @@ class HttpServer:
 
     def __init__(  # noqa: PLR0913 - all that there is to know of a server
         self,
-        session: aiohttp.ClientSession,
+        client: Client,
         base_url: str,
         key: str | None,
         statuses: Mapping[int, StatusMeaning],
@@ -61,10 +77,9 @@ class HttpServer:
         self.base_url = base_url
         self._statuses = statuses
         self._no_key = no_key
-        self._session = session
+        self._client = client
         self._key = key
         self._most_bytes = most_bytes
-        # Not the session's: aiohttp shows a session's headers to the proxy, unencrypted.
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
             self._headers[key_header] = f"Bearer {key}" if key_header == "Authorization" else key
@@ -73,29 +88,63 @@ class HttpServer:
         self, method: str, path: str, body: object = None, seconds: float | None = None
     ) -> dict[str, Any]:
         """The JSON object that it answers with. Raises EngineError."""
-        options: dict[str, Any] = {}
-        if seconds:
-            options["timeout"] = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
-        data = orjson.dumps(body) if body else None
         url = self.base_url + path
-        async with self._answer(method, url, data, options) as response:
-            return self._without_error(await read_body(response, self._most_bytes), url)
+        try:
+            async with self._request(method, url, body, seconds) as response:
+                await self._check_status(response, url)
+                return self._without_error(await read_body(response, self._most_bytes), url)
+        except PyreqwestError as error:
+            raise self._broken_off(error, url) from error
 
     async def send(self, path: str, body: object) -> None:
         """Post it, whatever a good answer may say, if it is no page. Raises EngineError."""
         url = self.base_url + path
-        async with self._answer("POST", url, orjson.dumps(body), {}) as response:
-            await read_words(response, MAX_WORDS_BYTES)
-            if response.content_type == "text/html":  # of whoever stands in between
-                raise Transient("bad_reply", f"{url} answered with an HTML page")
+        try:
+            async with self._request("POST", url, body) as response:
+                await self._check_status(response, url)
+                await read_words(response, MAX_WORDS_BYTES)
+                kind = response.get_header("Content-Type") or ""
+        except PyreqwestError as error:
+            raise self._broken_off(error, url) from error
+        if kind.startswith("text/html"):  # of whoever stands in between
+            raise Transient("bad_reply", f"{url} answered with an HTML page")
 
     async def stream(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
         """Each JSON object of an answer that comes in pieces. Raises EngineError."""
         url = self.base_url + path
-        async with self._answer("POST", url, orjson.dumps(body), {}) as response:
-            while line := await _line(response):
-                if line.startswith(_DATA) and not line.startswith(_DONE):
-                    yield self._without_error(line.removeprefix(_DATA), url)
+        try:
+            async with self._request("POST", url, body) as response:
+                await self._check_status(response, url)
+                async for line in read_lines(response):
+                    if line.startswith(_DATA) and not line.startswith(_DONE):
+                        yield self._without_error(line.removeprefix(_DATA), url)
+        except PyreqwestError as error:
+            raise self._broken_off(error, url) from error
+
+    def hide(self, text: str) -> str:
+        """Without the key: some servers quote the one that they refuse."""
+        secret = self._key or ""
+        return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
+
+    def _request(
+        self, method: str, url: str, body: object, seconds: float | None = None
+    ) -> StreamRequest:
+        request = self._client.request(method, url).headers(self._headers)
+        if body:
+            request = request.body_bytes(orjson.dumps(body))
+        if seconds:
+            request = request.timeout(timedelta(seconds=seconds))
+        return request.build_streamed()
+
+    async def _check_status(self, response: Response, url: str) -> None:
+        """Raises the EngineError of a status that is not good."""
+        if 200 <= response.status < 300:
+            return
+        words = server_words(await read_words(response, MAX_WORDS_BYTES), self.hide)
+        error = classify(response.status, words, response.headers, url, self._statuses)
+        if response.status == 401 and not self._key and self._no_key:
+            error.hint = self._no_key
+        raise self._hidden(error)
 
     def _without_error(self, reply: bytes, url: str) -> dict[str, Any]:
         answer = json_object(reply, url)
@@ -103,44 +152,17 @@ class HttpServer:
             raise error_in_reply(reply, url, self.hide, self._statuses)
         return answer
 
-    @asynccontextmanager
-    async def _answer(
-        self, method: str, url: str, data: bytes | None, options: Mapping[str, Any]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A good answer, to be read. Raises EngineError, also where the reading breaks off.
+    def _broken_off(self, error: PyreqwestError, url: str) -> EngineError:
+        """What it means that no whole answer came."""
+        if isinstance(error, TimeoutError):
+            return Transient("timeout", self.hide(f"no answer in time from {url}"))
+        words = reason(error)
+        if _BAD_CERTIFICATE in words:
+            return EngineRefused("certificate", self.hide(f"{url}: {words}"), _TRUST)
+        return Transient("connection", self.hide(f"{url}: {words}"))
 
-        What is raised while it is read never holds the key either.
-        """
-        try:
-            async with self._session.request(
-                method, url, data=data, headers=self._headers, allow_redirects=False, **options
-            ) as response:
-                if not 200 <= response.status < 300:
-                    reply = await read_words(response, MAX_WORDS_BYTES)
-                    words = server_words(reply, self.hide)
-                    error = classify(response.status, words, response.headers, url, self._statuses)
-                    if response.status == 401 and not self._key and self._no_key:
-                        error.hint = self._no_key
-                    raise error
-                yield response
-        except TimeoutError as error:
-            raise Transient("timeout", self.hide(f"no answer in time from {url}")) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Transient("connection", self.hide(f"{url}: {reason(error)}")) from error
-        except EngineError as error:
-            error.message = self.hide(error.message)
-            error.hint = error.hint and self.hide(error.hint)
-            error.args = (error.message,)
-            raise
-
-    def hide(self, text: str) -> str:
-        """Without the key: some servers quote the one that they refuse."""
-        secret = self._key or ""
-        return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
-
-
-async def _line(response: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await response.content.readline()
-    except (ValueError, LineTooLong) as error:  # longer than aiohttp's buffer
-        raise Transient("bad_reply", f"a piece of the answer is too long: {error}") from error
+    def _hidden(self, error: EngineError) -> EngineError:
+        error.message = self.hide(error.message)
+        error.hint = error.hint and self.hide(error.hint)
+        error.args = (error.message,)
+        return error

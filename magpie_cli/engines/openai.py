@@ -10,13 +10,11 @@ from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from typing import Any
 
-import aiohttp
-
 from magpie_cli.address import checked_url
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
 from magpie_cli.engines import OWN_KEY
 from magpie_cli.engines.http_chat import HttpChatModel
-from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer, open_session
+from magpie_cli.engines.http_server import HttpServer, open_client
 from magpie_cli.engines.keys import find_key
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
@@ -38,12 +36,9 @@ async def connect(
     answers; EngineRefused where the key is not accepted.
     """
     base_url = checked_url(settings.base_url[0] if settings.base_url else row.base_url or "")
-    limits = aiohttp.ClientTimeout(
-        total=settings.timeout,
-        sock_connect=CONNECT_TIMEOUT,
-        sock_read=settings.timeout if row.timeout_field else min(SILENCE_TIMEOUT, settings.timeout),
-    )
-    async with _open_server(row, base_url, environment, limits) as server:
+    silence = None if row.timeout_field else SILENCE_TIMEOUT
+    opened = _open_server(row, base_url, environment, settings.timeout, silence)
+    async with opened as server:
         model = await _choose_model(server, row, settings.model)
         field = row.timeout_field
         # OpenAI's newer models refuse `max_tokens`; every other server knows only that name.
@@ -59,20 +54,23 @@ async def connect(
 
 async def list_models(row: EngineRow, environment: Mapping[str, str], seconds: float) -> list[str]:
     """The models that the preset's own server lists. Raises UsageError or EngineError."""
-    limits = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
-    async with _open_server(row, row.base_url or "", environment, limits) as server:
+    async with _open_server(row, row.base_url or "", environment, seconds) as server:
         return _names(await server.ask("GET", "/models"))
 
 
 @asynccontextmanager
 async def _open_server(
-    row: EngineRow, base_url: str, environment: Mapping[str, str], limits: aiohttp.ClientTimeout
+    row: EngineRow,
+    base_url: str,
+    environment: Mapping[str, str],
+    seconds: float,
+    silence: float | None = None,
 ) -> AsyncIterator[HttpServer]:
     key = find_key(row, base_url, environment)
-    async with open_session(base_url, limits) as session:
+    async with open_client(base_url, seconds, silence=silence) as client:
         variable = row.credential if base_url == row.base_url else OWN_KEY
         no_key = f"it wants a key, and none was sent: export {variable}=..., or --token-file FILE"
-        yield HttpServer(session, base_url, key, row.statuses, no_key=no_key)
+        yield HttpServer(client, base_url, key, row.statuses, no_key=no_key)
 
 
 async def _choose_model(server: HttpServer, row: EngineRow, asked: str | None) -> str:

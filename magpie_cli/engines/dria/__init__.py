@@ -16,8 +16,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 
-import aiohttp
-
 from magpie_cli.address import check_key, checked_url
 from magpie_cli.devnet import MODEL, DevnetOptions
 from magpie_cli.engine import DialogueRequest, EngineError, EngineRefused, EngineRow, Throttled
@@ -27,7 +25,7 @@ from magpie_cli.engines.dria.rpc import CALL_TIMEOUT, Rpc
 from magpie_cli.engines.dria.sdk import Sdk
 from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
-from magpie_cli.engines.http_server import CONNECT_TIMEOUT, open_session
+from magpie_cli.engines.http_server import open_client
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import NotFinished, UsageError
 from magpie_cli.records import Dialogue, Usage
@@ -38,7 +36,6 @@ _ENDED = (
     " (by all that is public, this network ended in 2025: --engine dria-inference asks today's, "
     "--devnet makes one of its own)"
 )
-_LIMITS = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
 
 
 @asynccontextmanager
@@ -70,9 +67,9 @@ async def connect(
             url = settings.rpc_url or sdk.address(token)
             url = checked_url(url, "--rpc-url", "http://localhost:8006")
             check_key(row.credential or "", token, url)
-        session = await stack.enter_async_context(open_session(url, _LIMITS))
+        client = await stack.enter_async_context(open_client(url, CALL_TIMEOUT))
         theirs = not settings.devnet and url == sdk.address(token)
-        rpc = Rpc(session, url, token)
+        rpc = Rpc(client, url, token)
         nodes = Nodes(sdk, _ENDED if theirs else "", rpc.hide)
         model = await _choose_model(rpc, nodes, settings.model, sdk)
         tasks = Tasks(sdk, rpc, nodes, token, timeout=settings.timeout)

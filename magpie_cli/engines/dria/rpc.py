@@ -1,4 +1,4 @@
-"""The three calls of the Dria Network's RPC, over one session that keeps its connections.
+"""The three calls of the Dria Network's RPC, over one client that keeps its connections.
 
 GET  /rpc/get_alive_peers   heartbeats of the nodes
 POST /rpc/task              a task for a node
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import aiohttp
+from pyreqwest.client import Client
 
 from magpie_cli.engine import EngineRefused, PairRefused, Throttled, Transient
 from magpie_cli.engines.http_server import HttpServer
@@ -32,9 +32,9 @@ _HINTS = {
 class Rpc:
     """One network, with one token. Each call raises EngineError: Throttled while it is out."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, token: str) -> None:
+    def __init__(self, client: Client, base_url: str, token: str) -> None:
         self._server = HttpServer(
-            session, base_url, token, {}, key_header="x-api-key", most_bytes=MAX_REPLY_BYTES
+            client, base_url, token, {}, key_header="x-api-key", most_bytes=MAX_REPLY_BYTES
         )
         self._failures: Counter[str] = Counter()
         self._refused = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-import aiohttp
+from pyreqwest.client import Client
 
 from magpie_cli.engine import (
     Completion,
@@ -27,7 +27,7 @@ from magpie_cli.engine import (
 )
 from magpie_cli.engines.http_chat import HttpChatModel
 from magpie_cli.engines.http_errors import CONTEXT_EXCEEDED
-from magpie_cli.engines.http_server import CONNECT_TIMEOUT, HttpServer, open_session
+from magpie_cli.engines.http_server import HttpServer, open_client
 from magpie_cli.engines.local.load import (
     LEAST_CONTEXT,
     MAX_TOKENS,
@@ -107,26 +107,23 @@ async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["LocalMod
 
 @asynccontextmanager
 async def _loaded(name: str, model: str, load: Load, seconds: float) -> AsyncIterator["LocalModel"]:
-    limits = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT)
     async with (
         llama_process(load) as llama,
         # llama.cpp closes a connection after a streamed answer, without saying so before.
-        open_session(llama.url, limits, keep=False) as session,
+        open_client(llama.url, seconds, keep=False) as client,
     ):
-        yield LocalModel(name, model, llama, session)
+        yield LocalModel(name, model, llama, client)
 
 
 class LocalModel:
     """A ChatModel of a llama.cpp server of our own; `template` and `write` are its raw side."""
 
-    def __init__(
-        self, name: str, model: str, llama: LlamaProcess, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, name: str, model: str, llama: LlamaProcess, client: Client) -> None:
         self.name = name
         self.model = model
         self._llama = llama
-        self._root = HttpServer(session, llama.url, llama.key, {})
-        server = HttpServer(session, f"{llama.url}/v1", llama.key, {})
+        self._root = HttpServer(client, llama.url, llama.key, {})
+        server = HttpServer(client, f"{llama.url}/v1", llama.key, {})
         extra = _SAMPLING | {"max_tokens": MAX_TOKENS}
         self._chat = HttpChatModel(name, model, server, extra, streams=True)
 

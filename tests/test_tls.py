@@ -1,0 +1,48 @@
+"""Servers that are asked over TLS, with a certificate of the test's own authority."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from magpie_cli.engine import EngineRefused, Sampling
+from tests.chat_server import ChatServer
+from tests.test_openai import MESSAGES, connected
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    """Whom nobody trusts yet."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def encrypted(authority: trustme.CA) -> Iterator[ChatServer]:
+    """A server that proves itself by that authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ChatServer(tls=context) as server:
+        yield server
+
+
+async def test_a_private_authority_is_named_by_the_environment(
+    encrypted: ChatServer, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE, as other programs read it; the key travels inside."""
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    key = {"MAGPIE_API_KEY": "a-key-of-mine"}
+    async with connected(encrypted.url, environment=key) as model:
+        assert (await model.complete(MESSAGES, Sampling())).text
+    assert encrypted.asked[0].headers["Authorization"] == "Bearer a-key-of-mine"
+
+
+async def test_an_unknown_authority_is_not_trusted(encrypted: ChatServer) -> None:
+    """Nothing is sent to it, and the way to trust it is named."""
+    with pytest.raises(EngineRefused, match="certificate") as caught:
+        async with connected(encrypted.url):
+            pass
+    assert "SSL_CERT_FILE" in str(caught.value.hint)
+    assert not encrypted.asked
