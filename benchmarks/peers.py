@@ -6,7 +6,9 @@ A peer is datatrove, distilabel or curator, in an environment of its own; withou
 where it cannot be imported, it is left out. Needs Linux, a C compiler, and magpie in the
 interpreter that runs this. All make the same dialogues of 3 turns. Contenders take turns; each run
 has a fresh mock server, on a processor of its own, and the contender with all its processes has
-another: so nobody waits for the server. The median of the rounds counts, ratios included.
+another: so nobody waits for the server. The median of the rounds counts, ratios included. There are
+as many dialogues to 64 in flight as --pairs says, and more to more: with latency, all tracks take
+about as long.
 
 end       dialogues a second, from the start of the process to its end
 running   the same, from the first request to the last answer
@@ -174,6 +176,12 @@ def print_goal(what: str, reached: float, goal: float | None) -> None:
         print(f"  {what} {reached:.2f}, goal {goal} ({'met' if reached >= goal else 'missed'})")
 
 
+def write_inputs(folder: Path, pairs: int) -> None:
+    """What magpie takes, and the same for the others."""
+    write_pairs(folder / "pairs.jsonl", pairs)
+    write_prompts(folder / "prompts.jsonl", folder / "pairs.jsonl", TURNS)
+
+
 def main() -> None:
     """Print one table a latency and number in flight."""
     parser = argparse.ArgumentParser(
@@ -188,12 +196,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = compile_server(folder)
-        write_pairs(folder / "pairs.jsonl", arguments.pairs)
-        write_prompts(folder / "prompts.jsonl", folder / "pairs.jsonl", TURNS)
         contenders = list(find_contenders(arguments.peer))
         for latency in arguments.latency:
             for in_flight in arguments.in_flight:
-                track = Track(folder, program, latency, in_flight, arguments.pairs)
+                pairs = arguments.pairs * (max(1, in_flight // 64) if latency else 1)
+                write_inputs(folder, pairs)
+                track = Track(folder, program, latency, in_flight, pairs)
                 compare(contenders, track, arguments.rounds)
 
 

@@ -31,34 +31,36 @@ class HttpChatModel:
         self.name = name
         self.model = model
         self._server = server
-        self._extra = extra
+        self._fixed = {"model": model, **(_STREAMING if streams else {}), **extra}
         self._max_tokens = max_tokens
         self._streams = streams
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """One POST. Raises EngineError."""
-        body = self._body(sampling) | {"messages": messages}
+        body = self._body(sampling, "messages", messages)
         if not self._streams:
             return _completion(await self._server.ask("POST", "/chat/completions", body))
         return _completion(await _joined(self._server.stream("/chat/completions", body)))
 
     async def write(self, prompt: str, sampling: Sampling, stop: Sequence[str]) -> Completion:
         """What follows `prompt`, by the older API for plain texts. Raises EngineError."""
-        body = self._body(sampling) | {"prompt": prompt, "stop": stop}
+        body = self._body(sampling, "prompt", prompt) | {"stop": stop}
         if not self._streams:
             return _completion(await self._server.ask("POST", "/completions", body))
         return _completion(await _joined(self._server.stream("/completions", body)))
 
-    def _body(self, sampling: Sampling) -> dict[str, object]:
-        options = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            self._max_tokens: sampling.max_tokens,
-            "seed": sampling.seed,
-        }
-        given = {key: value for key, value in options.items() if value is not None}
-        streaming = _STREAMING if self._streams else {}
-        return {"model": self.model, **streaming, **self._extra, **given}
+    def _body(self, sampling: Sampling, key: str, value: object) -> dict[str, object]:
+        body = self._fixed.copy()
+        if sampling.temperature is not None:
+            body["temperature"] = sampling.temperature
+        if sampling.top_p is not None:
+            body["top_p"] = sampling.top_p
+        if sampling.max_tokens is not None:
+            body[self._max_tokens] = sampling.max_tokens
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed
+        body[key] = value
+        return body
 
 
 async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:

@@ -18,8 +18,7 @@ of it stands for the 2 s.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -122,8 +121,7 @@ class Pace:
             # Where the server as a whole is in trouble, that is no pair's fault.
             counts = gate is None or gate.breaker.is_closed
             try:
-                with self._watched(gate, epoch):
-                    return await request()
+                return await self._send(request, gate, epoch)
             except Transient as error:
                 refused, waited = 0, 0.0
                 if counts:
@@ -168,19 +166,21 @@ class Pace:
                 return epoch
             gate.limit.give_back()  # it opened while this waited for its place
 
-    @contextmanager
-    def _watched(self, gate: Gate | None, epoch: int) -> Iterator[None]:
-        """The request is out; then the gate hears what became of it, and its place is free."""
+    async def _send(
+        self, request: Callable[[], Awaitable[_T]], gate: Gate | None, epoch: int
+    ) -> _T:
+        """Once; the gate hears what became of it, and its place is free."""
         task = asyncio.current_task()
         self._in_flight[task] = (task.get_name() if task else "", self._clock())
         try:
-            yield
+            answer = await request()
         except EngineError as error:
             _tell(gate, error, epoch)
             raise
         else:
             if gate:
                 gate.answered(epoch)
+            return answer
         finally:
             del self._in_flight[task]
             self._heard_at = self._clock()
