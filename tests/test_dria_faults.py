@@ -60,7 +60,7 @@ async def test_a_node_that_fails_is_not_asked_again_by_the_same_pair() -> None:
 
 async def test_with_one_node_it_is_that_one_again() -> None:
     """A lost answer is asked of the same node again where there is no other."""
-    async with connected(DevnetOptions(port=0, nodes=1, lost_rate=0.5, seed=3), timeout=0.3) as on:
+    async with connected(DevnetOptions(port=0, nodes=1, lost_rate=0.5, seed=3), timeout=2.0) as on:
         (made,) = await on.make(1)
     assert isinstance(made, Dialogue)
     assert kinds(on.retries) == {"timeout"}

@@ -52,7 +52,7 @@ async def test_one_call_that_is_out_fails_no_pair(call: str) -> None:
 
 async def hangs_for_a_while(_: web.Request) -> web.StreamResponse:
     """Longer than the time of a task."""
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(1.2)
     return web.Response(status=500)
 
 
@@ -67,9 +67,10 @@ async def test_answers_that_cannot_be_had_are_not_missing(
     """While they cannot be fetched no task is overdue, and once they can, every pair is made."""
     monkeypatch.setattr("magpie_cli.engines.dria.tasks.LONGEST_SILENCE", silence)
     faults = {"/rpc/results": fault}
-    async with connected(faults=faults, timeout=0.3) as on:
+    async with connected(faults=faults, timeout=1.0) as on:
         working = asyncio.create_task(on.make(6))
-        await until(lambda: len(on.retries) > 20)
+        long_enough = asyncio.get_running_loop().time() + 1.5
+        await until(lambda: asyncio.get_running_loop().time() > long_enough and on.retries)
         faults.clear()
         outcomes = await working
     assert all(isinstance(each, Dialogue) for each in outcomes)
