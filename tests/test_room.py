@@ -57,7 +57,6 @@ def test_rows_wait_for_room_and_then_are_all_there(tmp_path: Path) -> None:
     care = StoreOptions(disk_wait=20, say=said.append)
     with open_store(str(output), None, Facts(IDENTITY), care) as store:
         asyncio.run(run_full())
-        assert all(row.id in store.done for row in rows)
     assert sorted(ids_of(output)) == ["a", "b", "c", "d", "e", "first"]
     [sentence] = said
     assert f"no room for {output}" in sentence

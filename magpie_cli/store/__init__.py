@@ -62,7 +62,7 @@ class Store(Protocol):
 
     @property
     def done(self) -> IdSet:
-        """The ids that have a row."""
+        """The ids that had a row when the run began. The input gives out no id twice."""
         ...
 
     @property

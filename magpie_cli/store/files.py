@@ -140,8 +140,6 @@ class FileStore:
         file = self._output if is_record else self._failures
         with disk_errors(file.path), self._broken_disk_is_noted():
             await self._room.append(file, self._redact(outcome.to_json()))
-            if is_record:
-                self.done.add(outcome.id)
             self._turns.end(outcome.id)
             if self._turns.is_mostly_dead:
                 self._output.sync()
