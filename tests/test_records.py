@@ -156,10 +156,10 @@ def test_who_was_asked_for_has_the_last_word(number: int) -> None:
         Dialogue.from_utterances(said, "tiny", end=other)
     dialogue = Dialogue.from_utterances(said, "tiny", end=last)
     assert (dialogue.end, dialogue.utterances) == (last, tuple(said))
-    fields: tuple[Any, ...] = ("a", "b", "c", len(dialogue.turns), dialogue, "echo", (), {})
+    good = Record("a", "b", "c", len(dialogue.turns), dialogue, "echo", (), {}, end=last)
     with pytest.raises(InvalidRecord, match=f"the {last} has the last word, not the {other}"):
-        Record(*fields, end=other)
-    line = Record(*fields, end=last).to_json()
+        replace(good, end=other)
+    line = good.to_json()
     assert Record.from_json(line) == Record.from_json(line, last)
     with pytest.raises(InvalidRecord, match="last word"):
         Record.from_json(line, other)
