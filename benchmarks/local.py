@@ -44,7 +44,7 @@ from magpie_cli.engines.local.process import LlamaProcess, llama_process
 from magpie_cli.plan import dialogue_seed
 from magpie_cli.prompts import Views, own_prompts
 from magpie_cli.records import PersonaPair
-from magpie_cli.settings import Settings
+from magpie_cli.settings import Settings, TurnRange
 
 IN_FLIGHT = 4
 SEED = 1
@@ -187,7 +187,7 @@ def requests_of(row: Row) -> list[Request]:
 
 async def run_bare(model: Path, turns: int, rows: list[Row], *, streams: bool) -> Measure:
     """The same requests, IN_FLIGHT rows at a time."""
-    settings = Settings("-", turns=turns, concurrency=IN_FLIGHT, seed=SEED)
+    settings = Settings("-", turns=TurnRange(turns, turns), concurrency=IN_FLIGHT, seed=SEED)
     measure, left = Measure(), iter([requests_of(row) for row in rows])
 
     async with opened(model, settings, keeps=not streams) as (llama, session):

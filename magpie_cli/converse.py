@@ -20,11 +20,11 @@ class ChatEngine:
         self._prompts = prompts
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
-        """Ask 2 x num_turns times, less what the request already has. Raises EngineError."""
+        """Ask for each utterance that the request does not have already. Raises EngineError."""
         views = Views(self._prompts, request.pair, request.num_turns)
         views.replay(request.utterances)
         usage, findings = request.usage, [*request.findings]
-        for position in range(len(request.utterances), 2 * request.num_turns):
+        for position in range(len(request.utterances), request.length):
             completion = await self._chat.complete(
                 views.next_speaker, self._sampling_at(position, request.seed)
             )
@@ -33,7 +33,9 @@ class ChatEngine:
             found = _found(completion)
             findings += found
             request.on_utterance(completion.text, completion.usage, found)
-        return Dialogue.from_utterances(views.utterances, self.model, usage, findings)
+        return Dialogue.from_utterances(
+            views.utterances, self.model, usage, findings, end=request.end
+        )
 
     def _sampling_at(self, position: int, seed: int | None) -> Sampling:
         """The run's sampling, with a seed of its own for each utterance."""

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError, NotFinished
-from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
+from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Speaker, Usage
+
+NO_SYSTEM_ROLE = "no_system_role"  # the kind of PairRefused where a model takes no system message
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -115,7 +117,9 @@ class DialogueRequest:
     `id` names the record. `seed` is this dialogue's own, None for none. `utterances` are those that
     an earlier run already has, `usage` what they took and `findings` what was found in them.
     `on_utterance` is called with each new one, what it took and what was found in it, before the
-    next is asked for; not by an engine to which they come all at once.
+    next is asked for; not by an engine to which they come all at once. `end` has the last word,
+    `system` is the line that the responder obeys, as the record is to hold it, and `columns` the
+    values of those columns that the prompts name.
     """
 
     id: str
@@ -126,6 +130,14 @@ class DialogueRequest:
     usage: Usage = NO_TOKENS
     findings: tuple[str, ...] = ()
     on_utterance: Callable[[str, Usage, tuple[str, ...]], None] = ignore_utterance
+    end: Speaker = "responder"
+    system: str | None = None
+    columns: tuple[object, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """How many utterances the whole dialogue has."""
+        return 2 * self.num_turns - (self.end == "instructor")
 
 
 class StatusMeaning(NamedTuple):

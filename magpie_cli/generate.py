@@ -20,10 +20,11 @@ from magpie_cli.lines import input_name, no_pairs
 from magpie_cli.pace import Pace
 from magpie_cli.pace.watchdog import watching
 from magpie_cli.plan import Plan
-from magpie_cli.prompts import own_prompts
+from magpie_cli.prompt_files import read_prompts
+from magpie_cli.prompts import Prompts
 from magpie_cli.records import Failure, Outcome
 from magpie_cli.run import run
-from magpie_cli.settings import Settings
+from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.source import Source, open_source
 from magpie_cli.store import (
@@ -54,9 +55,11 @@ def generate(settings: Settings) -> Summary:
         if settings.token_file:
             variable = key_variable(engine, settings)
             os.environ[variable] = read_token(Path(settings.token_file))
+        prompts = read_prompts(settings.prompts, settings.system)
+        columns = prompts.columns
         # Before the event loop, so that Ctrl-C works while nobody writes to the pipe.
-        with open_source(settings.input, strict=settings.strict) as source:
-            work = _Run(settings, source, engine, why, tally, display).work()
+        with open_source(settings.input, strict=settings.strict, columns=columns) as source:
+            work = _Run(settings, prompts, source, engine, why, tally, display).work()
             summary = asyncio.run(work)
     except OutputClosed:
         summary = _summary(settings, tally, stopped_by=SIGPIPE)
@@ -71,6 +74,7 @@ class _Run:
     """One run, with its input open. `engine` is a name, `why` the reason for it."""
 
     settings: Settings
+    prompts: Prompts
     source: Source
     engine: str
     why: str
@@ -98,19 +102,19 @@ class _Run:
 
     async def _work(self, stop: Shutdown) -> bool:
         """Whether every pair has its outcome at the end."""
-        prompts = own_prompts()
         if self.source.lines is not None and not self.settings.shard:
             self.tally.total = self.source.lines * self.settings.samples
         limits = Limits(self.settings, self.tally, stop)
         pace = Pace(self._on_retry, patience=self.settings.give_up_after)
         stop.listeners.append(lambda _: pace.stop())
-        longest = max(self.settings.turns, self.source.most_turns)
-        heard = replace(self.settings, turns=longest)  # an engine may have to make room
-        opened = open_engine(self.engine, heard, prompts, pace, say=self._note)
+        longest = max(self.settings.turns.most, self.source.most_turns)
+        # An engine may have to make room.
+        heard = replace(self.settings, turns=TurnRange(longest, longest))
+        opened = open_engine(self.engine, heard, self.prompts, pace, say=self._note)
         async with opened as engine:
-            told = prompts_name(find_row(self.engine), prompts)
+            told = prompts_name(find_row(self.engine), self.prompts)
             model = Redactor.of(os.environ).text(engine.model)
-            identity = self.settings.identity(engine.name, model, told)
+            identity = self.settings.identity(engine.name, model, told) | self.prompts.identity()
             with open_store(
                 self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:
@@ -142,7 +146,8 @@ class _Run:
         )
 
     async def _fill(self, engine: Engine, store: Store, limits: Limits, stop: Shutdown) -> bool:
-        plan = Plan(self.source.pairs(), self.settings, store.done, self.tally, store.failed)
+        pairs, prompts = self.source.pairs(), self.prompts
+        plan = Plan(pairs, self.settings, store.done, self.tally, store.failed, prompts)
         items = iter(plan)
         feed: Feed[DialogueRequest | Failure] = (
             FileFeed(items) if self.source.lines is not None else PipeFeed(items)

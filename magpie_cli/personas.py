@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import orjson
 
+from magpie_cli.errors import UsageError
 from magpie_cli.ids import SAMPLE_SUFFIX, IdSet, content_id
 from magpie_cli.lines import MAX_LINE_BYTES, Line, input_name, read_lines
 from magpie_cli.records import Failure, PersonaPair
@@ -14,7 +15,10 @@ from magpie_cli.settings import MAX_TURNS
 
 MAX_PERSONA_BYTES = 64 * 1024
 MOST_SHOWN = 60  # characters of a value in a message
+MOST_COLUMNS = 20  # in a message
 MOST_DIGITS = 20  # of a number that fits into 64 bits, its sign included
+
+NO_COLUMNS: Mapping[str, str] = {}
 
 _OWN_KEYS = frozenset({"id", "instructor_persona", "responding_persona", "num_turns"})
 _TURNS = re.compile(rb'"num_turns"\s*:\s*(\d{1,9})')
@@ -40,9 +44,16 @@ class PairReader:
     """Iterates over the pairs of a stream: a PersonaPair a good line, a Failure a bad one.
 
     A DonePair where `is_done`, which may be set, says so of the id. No id is given out twice.
+
+    `columns` are those that the prompts name, each with where it stands. A line without one is bad;
+    where the first pair lacks one, that is taken for a slip in the prompts: UsageError.
     """
 
-    def __init__(self, stream: BinaryIO, path: str) -> None:
+    def __init__(
+        self, stream: BinaryIO, path: str, columns: Mapping[str, str] = NO_COLUMNS
+    ) -> None:
+        self._columns = columns
+        self._is_first = True
         self.is_done: Callable[[str], bool] = lambda _: False
         self._seen = IdSet()
         self._stream = stream
@@ -70,8 +81,13 @@ class PairReader:
     def _pair(self, line: Line) -> PersonaPair | DonePair:
         row = _row(line)
         id_ = self._id(row)
+        if self._is_first:
+            self._is_first = False
+            self._refuse_unknown_names(row, line)
         if self.is_done(id_):
             return DonePair(id_)
+        for name in self._columns:
+            _check_column(row, name)
         return PersonaPair(
             id=id_,
             instructor_persona=row["instructor_persona"],
@@ -81,6 +97,18 @@ class PairReader:
             line_number=line.number,
             line=line.text.decode(),
         )
+
+    def _refuse_unknown_names(self, row: Mapping[str, Any], line: Line) -> None:
+        own = row.keys() - _OWN_KEYS
+        for name, where in self._columns.items():
+            if name not in own:
+                columns = ", ".join(f"{{{key}}}" for key in sorted(own)[:MOST_COLUMNS]) or "none"
+                raise UsageError(
+                    f"{{{name}}} in {where} is neither built in nor a column of "
+                    f"{input_name(self._path)}:{line.number}",
+                    "built in are {instructor_persona}, {responding_persona} and {num_turns}, "
+                    f"columns of that line: {columns}; to show the word itself, write {{ {name} }}",
+                )
 
     def _id(self, row: Mapping[str, Any]) -> str:
         given = row.get("id")
@@ -190,6 +218,14 @@ def _check_persona(row: Mapping[str, Any], key: str) -> None:
         _refuse("empty_persona", f'"{key}" is empty')
     if len(persona) * 4 > MAX_PERSONA_BYTES and len(persona.encode()) > MAX_PERSONA_BYTES:
         _refuse("persona_too_long", f'"{key}" is longer than {MAX_PERSONA_BYTES:,} bytes')
+
+
+def _check_column(row: Mapping[str, Any], name: str) -> None:
+    if name not in row:
+        _refuse("missing_column", f'the column "{name}" is missing, which the prompts name')
+    if isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
+        message = f'the column "{name}", which the prompts name, is {_shown(row[name])}'
+        _refuse("bad_column", f"{message}, neither text nor a number")
 
 
 def _shown(value: object) -> str:

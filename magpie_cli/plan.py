@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.ids import IdSet, Shard, sample_id
 from magpie_cli.personas import DonePair, PairReader
-from magpie_cli.prompts import control_tokens
+from magpie_cli.prompts import Prompts, control_tokens, own_prompts
 from magpie_cli.records import Failure, PersonaPair
-from magpie_cli.settings import Settings
+from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.store import FailedBefore
 from magpie_cli.tally import Tally
 
@@ -29,13 +29,14 @@ class Plan:
     none, all are passed over: a batch must not spend itself on the same pairs for ever.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all that says what there is to do
         self,
         reader: PairReader,
         settings: Settings,
         done: IdSet,
         tally: Tally,
         failed: FailedBefore | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         self.pairs = 0
         self.expected = 0
@@ -45,6 +46,8 @@ class Plan:
         self._reader = reader
         reader.is_done = self._is_done if settings.samples > 1 else done.__contains__
         self._settings = settings
+        self._prompts = prompts or own_prompts()
+        self._columns = tuple(self._prompts.columns)
         self._samples = range(1, settings.samples + 1)
         self._done = done
         self._failed = failed or FailedBefore()
@@ -89,7 +92,7 @@ class Plan:
                     self._is_full = True
                     return
                 self._begun += 1
-                self._tally.control_tokens += control_tokens(item.pair)
+                self._tally.control_tokens += control_tokens(item.pair, self._columns)
             yield item
 
     def _is_done(self, pair_id: str) -> bool:
@@ -110,13 +113,26 @@ class Plan:
 
     def _request(self, pair: PersonaPair, id_: str) -> DialogueRequest:
         """For one of the dialogues that this pair is to have."""
+        seed = self._settings.seed
+        num_turns = pair.num_turns or drawn_turns(self._settings.turns, seed, id_)
         return DialogueRequest(
             id=id_,
             pair=pair,
-            num_turns=pair.num_turns or self._settings.turns,
-            seed=dialogue_seed(self._settings.seed, id_),
+            num_turns=num_turns,
+            seed=dialogue_seed(seed, id_),
             on_utterance=self._tally.heard,
+            end=self._settings.end,
+            system=self._prompts.system_line(pair, num_turns),
+            columns=tuple(pair.metadata[name] for name in self._columns),
         )
+
+
+def drawn_turns(turns: TurnRange, run_seed: int | None, id_: str) -> int:
+    """One of the range for each dialogue, the same whenever `run_seed` is."""
+    if turns.least == turns.most:
+        return turns.least
+    digest = hashlib.sha256(f"turns:{run_seed}:{id_}".encode()).digest()
+    return turns.least + int.from_bytes(digest[:8], "big") % (turns.most - turns.least + 1)
 
 
 def dialogue_seed(run_seed: int | None, id_: str) -> int | None:

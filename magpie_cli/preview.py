@@ -9,7 +9,8 @@ from magpie_cli.ids import IdSet
 from magpie_cli.models import ASK_FIRST, DEFAULT_MODEL, Wanted, find_model, size_text
 from magpie_cli.models.header import read_header
 from magpie_cli.plan import Plan
-from magpie_cli.prompts import Views, own_prompts
+from magpie_cli.prompt_files import read_prompts
+from magpie_cli.prompts import Prompts, Views, as_text
 from magpie_cli.records import Failure
 from magpie_cli.settings import Settings
 from magpie_cli.source import open_source
@@ -33,10 +34,12 @@ class Preview:
     `model` is the LLM's name, with what of it is not on this machine if it is to run there.
     `reasons` say what is wrong with the first bad lines. `instructor` and `responder` are the first
     messages of the first dialogue; `theirs` names the prompts of an engine that brings its own.
+    `turns` is what a pair gets that does not say itself.
     """
 
     engine: str
     model: str
+    turns: str
     theirs: str | None
     pairs: int
     bad_lines: int
@@ -52,6 +55,7 @@ class Preview:
         numbers = {
             "engine": self.engine,
             "model": self.model,
+            "turns": self.turns,
             "pairs": f"{self.pairs:,}",
             "bad lines": f"{self.bad_lines:,}",
             "done already": f"{self.done:,}",
@@ -62,8 +66,7 @@ class Preview:
         lines += ["", *self.reasons] if self.reasons else []
         lines += ["", f"prompts: {self.theirs}"] if self.theirs else []
         for speaker, messages in (("instructor", self.instructor), ("responder", self.responder)):
-            for message in messages:
-                lines += ["", f"--- {speaker}, {message['role']} ---", message["content"]]
+            lines += ["", as_text(speaker, messages)] if messages else []
         return "\n".join(lines)
 
 
@@ -72,17 +75,19 @@ def preview(settings: Settings) -> Preview:
     check_output(settings.output, settings.failures, settings.input)
     engine, _ = choose_engine(settings)
     model = _model(engine, settings)
-    tally = Tally()
-    done = IdSet()
+    prompts = read_prompts(settings.prompts, settings.system)
+    tally, done = Tally(), IdSet()
     if not settings.fresh and not is_stream(settings.output):
-        _refuse_foreign(settings, engine)
+        _refuse_foreign(settings, engine, prompts)
         done = done_ids(settings.output)
     theirs = find_row(engine).prompts
     bad_lines = dialogues = requests = 0
     reasons: list[str] = []
     first: DialogueRequest | None = None
-    with open_source(settings.input, strict=settings.strict) as source:
-        plan = Plan(source.pairs(), replace(settings, limit=None), done, tally)
+    strict, columns = settings.strict, prompts.columns
+    whole = replace(settings, limit=None)
+    with open_source(settings.input, strict=strict, columns=columns) as source:
+        plan = Plan(source.pairs(), whole, done, tally, prompts=prompts)
         for item in plan:
             if isinstance(item, Failure):
                 bad_lines += 1
@@ -90,12 +95,12 @@ def preview(settings: Settings) -> Preview:
             elif item and dialogues != settings.limit:
                 first = first or item
                 dialogues += 1
-                requests += 1 if theirs else 2 * item.num_turns
-    shown = None if theirs else first
-    views = Views(own_prompts(), shown.pair, shown.num_turns) if shown else None
+                requests += 1 if theirs else item.length
+    views = Views(prompts, first.pair, first.num_turns) if first and not theirs else None
     return Preview(
         engine,
         model,
+        str(settings.turns),
         theirs,
         plan.pairs,
         bad_lines,
@@ -136,10 +141,10 @@ def _pending(wanted: Wanted) -> str:
     )
 
 
-def _refuse_foreign(settings: Settings, engine: str) -> None:
+def _refuse_foreign(settings: Settings, engine: str, prompts: Prompts) -> None:
     """As the run would; a model that only the server could name is taken to be the same."""
     paths = OutputPaths.of(settings.output, settings.failures)
     manifest = Manifest.read(paths.manifest)
     model = settings.model or (manifest and manifest.identity["model"]) or ""
-    told = prompts_name(find_row(engine), own_prompts())
-    refuse_foreign(paths, settings.identity(engine, model, told))
+    told = prompts_name(find_row(engine), prompts)
+    refuse_foreign(paths, settings.identity(engine, model, told) | prompts.identity())

@@ -7,14 +7,17 @@ all of it.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
 from magpie_cli.engine import Message
 from magpie_cli.records import PersonaPair
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+BUILT_IN = ("instructor_persona", "responding_persona", "num_turns")
+
+# All else in braces stays as it is: a prompt may show JSON.
+_PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 # What the chat templates of ChatML, Llama 2 and 3, Gemma, Mistral and DeepSeek take for their own.
 _CONTROL = re.compile(
     r"<[|\uff5c][^<>\s]{1,40}[|\uff5c]>"
@@ -24,14 +27,52 @@ _CONTROL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The system message of each role, and the first `user` message that the instructor sees."""
+    """The system message of each role, and the first `user` message that the instructor sees.
+
+    `system`, if there is one, stands in front of the responder's. A placeholder is one of BUILT_IN
+    or a column of the input.
+    """
 
     instructor: str
     responder: str
     opener: str
+    system: str | None = None
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The columns that the placeholders name, each with the text that names it last."""
+        texts = {
+            "instructor.md": self.instructor,
+            "responder.md": self.responder,
+            "opener.md": self.opener,
+            "--system": self.system or "",
+        }
+        names = {name: file for file, text in texts.items() for name in _PLACEHOLDER.findall(text)}
+        return {name: file for name, file in names.items() if name not in BUILT_IN}
+
+    def identity(self) -> dict[str, object]:
+        """What else than the files changes a row, as Settings.identity: nothing, usually."""
+        columns = sorted(self.columns)
+        return {
+            **({"system": self.system} if self.system is not None else {}),
+            **({"columns": columns} if columns else {}),
+        }
+
+    def system_line(self, pair: PersonaPair, num_turns: int) -> str | None:
+        """`system` as it is sent for a pair."""
+        return None if self.system is None else fill(self.system, self.values(pair, num_turns))
+
+    def values(self, pair: PersonaPair, num_turns: int) -> Mapping[str, str]:
+        """What stands for each placeholder; the pair has all columns."""
+        return {
+            "instructor_persona": inert(pair.instructor_persona),
+            "responding_persona": inert(pair.responding_persona),
+            "num_turns": str(num_turns),
+            **{name: inert(str(pair.metadata[name])) for name in self.columns},
+        }
 
     def digest(self) -> str:
-        """First 16 hex digits of sha256 over all three: other prompts, other dialogues."""
+        """First 16 hex digits of sha256 over the three files: other prompts, other dialogues."""
         text = f"{self.instructor}\0{self.responder}\0{self.opener}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -50,17 +91,17 @@ class Views:
     """
 
     def __init__(self, prompts: Prompts, pair: PersonaPair, num_turns: int) -> None:
-        values = {
-            "instructor_persona": inert(pair.instructor_persona),
-            "responding_persona": inert(pair.responding_persona),
-            "num_turns": str(num_turns),
-        }
+        values = prompts.values(pair, num_turns)
+        first = () if prompts.system is None else (prompts.system,)
         self.instructor: list[Message] = [
-            {"role": "system", "content": _fill(prompts.instructor, values)},
-            {"role": "user", "content": _fill(prompts.opener, values)},
+            {"role": "system", "content": fill(prompts.instructor, values)},
+            {"role": "user", "content": fill(prompts.opener, values)},
         ]
         self.responder: list[Message] = [
-            {"role": "system", "content": _fill(prompts.responder, values)},
+            {
+                "role": "system",
+                "content": "\n\n".join(fill(text, values) for text in (*first, prompts.responder)),
+            },
         ]
         self.utterances: list[str] = []
 
@@ -83,17 +124,25 @@ class Views:
         self.utterances.append(utterance)
 
 
-def inert(persona: str) -> str:
-    """The persona with a space in every control token, which a server might take for its own."""
-    return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", persona)
+def inert(value: str) -> str:
+    """The text with a space in every control token, which a server might take for its own."""
+    return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", value)
 
 
-def control_tokens(pair: PersonaPair) -> int:
-    """How many control tokens of chat templates stand in the two personas."""
-    personas = (pair.instructor_persona, pair.responding_persona)
-    return sum(1 for persona in personas for _ in _CONTROL.finditer(persona))
+def control_tokens(pair: PersonaPair, columns: Iterable[str] = ()) -> int:
+    """How many control tokens of chat templates stand in the two personas and in `columns`."""
+    values = (str(pair.metadata[name]) for name in columns)
+    texts = (pair.instructor_persona, pair.responding_persona, *values)
+    return sum(1 for text in texts for _ in _CONTROL.finditer(text))
 
 
-def _fill(template: str, values: dict[str, str]) -> str:
+def as_text(speaker: str, messages: Iterable[Message]) -> str:
+    """Messages for a person to read, each under its speaker and role."""
+    return "\n\n".join(
+        f"--- {speaker}, {message['role']} ---\n{message['content']}" for message in messages
+    )
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
     """Put values in, in one pass: a persona that holds `{num_turns}` stays as it is."""
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)

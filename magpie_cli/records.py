@@ -1,17 +1,20 @@
 """What crosses the file boundary: the pairs that come in, the dialogues and failures that go out.
 
 All frozen. A Dialogue, and so a Record, cannot be built unless it alternates instructor and
-responder, ends with the responder and has no empty utterance.
+responder, ends with the one that was asked for and has no empty utterance.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from itertools import cycle, zip_longest
+from typing import Any, Literal, Self, TypeVar
 
 import orjson
 
 from magpie_cli.errors import InvalidRecord
+
+Speaker = Literal["instructor", "responder"]
 
 _T = TypeVar("_T", str, int, list[Any], dict[str, Any])
 _TYPE_NAMES = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}
@@ -57,14 +60,17 @@ def _add(left: int | None, right: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One instructor utterance and the responder's answer to it; neither is blank."""
+    """One instructor utterance and the responder's answer to it; neither is blank.
+
+    `responder` is None where a dialogue ends with the instructor.
+    """
 
     instructor: str
-    responder: str
+    responder: str | None
 
     def __post_init__(self) -> None:
-        for speaker in ("instructor", "responder"):
-            if not getattr(self, speaker).strip():
+        for speaker, text in (("instructor", self.instructor), ("responder", self.responder)):
+            if text is not None and not text.strip():
                 raise InvalidRecord(f"an utterance of the {speaker} is empty")
 
 
@@ -83,6 +89,8 @@ class Dialogue:
     def __post_init__(self) -> None:
         if not self.turns:
             raise InvalidRecord("a dialogue has at least one turn")
+        if any(turn.responder is None for turn in self.turns[:-1]):
+            raise InvalidRecord("only the last turn may have no answer")
 
     @classmethod
     def from_utterances(
@@ -91,26 +99,40 @@ class Dialogue:
         model: str,
         usage: Usage = NO_TOKENS,
         findings: Iterable[str] = (),
+        *,
+        end: Speaker = "responder",
     ) -> Self:
-        """From instructor, responder, instructor, ...; InvalidRecord if the last answer lacks."""
-        if len(utterances) % 2:
-            raise InvalidRecord(f"{len(utterances)} utterances: the responder has the last word")
-        pairs = zip(utterances[::2], utterances[1::2], strict=True)
+        """From instructor, responder, instructor, ...; InvalidRecord if `end` is not the last."""
+        if utterances and (len(utterances) % 2 == 0) != (end == "responder"):
+            raise InvalidRecord(f"{len(utterances)} utterances: the {end} has the last word")
+        pairs = zip_longest(utterances[::2], utterances[1::2])
         each_once = tuple(dict.fromkeys(findings))
         return cls(tuple(Turn(*pair) for pair in pairs), model, usage, each_once)
 
+    @property
+    def end(self) -> Speaker:
+        """Who has the last word."""
+        return "instructor" if self.turns[-1].responder is None else "responder"
+
+    @property
+    def utterances(self) -> tuple[str, ...]:
+        """Instructor, responder, instructor, ..."""
+        both = (text for turn in self.turns for text in (turn.instructor, turn.responder))
+        return tuple(text for text in both if text is not None)
+
     def as_list(self) -> list[dict[str, str]]:
         """As the Dria documentation shows it: one object a speaker, with a single key."""
-        return [
-            utterance
-            for turn in self.turns
-            for utterance in ({"instructor": turn.instructor}, {"responder": turn.responder})
-        ]
+        speakers = cycle(("instructor", "responder"))
+        return [{speaker: text} for speaker, text in zip(speakers, self.utterances, strict=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One output line: a pair and its dialogue."""
+    """One output line: a pair and its dialogue.
+
+    `system` is the system line that the responder was given, None where there was none. `end` is
+    who was to have the last word; it is not in the line, which shows it.
+    """
 
     id: str
     instructor_persona: str
@@ -120,12 +142,16 @@ class Record:
     engine: str
     findings: tuple[str, ...]
     metadata: Mapping[str, object]
+    system: str | None = None
+    end: Speaker = "responder"
 
     def __post_init__(self) -> None:
         if len(self.dialogue.turns) != self.num_turns:
             raise InvalidRecord(
                 f"{len(self.dialogue.turns)} turns where {self.num_turns} were asked for"
             )
+        if self.dialogue.end != self.end:
+            raise InvalidRecord(f"the {self.dialogue.end} has the last word, not the {self.end}")
 
     def to_json(self) -> bytes:
         """One line, newline included. `id` comes first, so that a resume can scan bytes."""
@@ -135,6 +161,7 @@ class Record:
                 "instructor_persona": self.instructor_persona,
                 "responding_persona": self.responding_persona,
                 "num_turns": self.num_turns,
+                "system": self.system,
                 "dialogue": self.dialogue.as_list(),
                 "model": self.dialogue.model,
                 "engine": self.engine,
@@ -146,23 +173,31 @@ class Record:
         )
 
     @classmethod
-    def from_json(cls, line: bytes | str) -> Self:
-        """The record of one output line. Raises InvalidRecord with what is wrong."""
+    def from_json(cls, line: bytes | str, end: Speaker | None = None) -> Self:
+        """The record of one output line; None: whoever has the last word may have it.
+
+        Raises InvalidRecord with what is wrong. Rows from before there was a `system` lack the key.
+        """
         row = _json_object(line)
         usage = _field(row, "usage", dict)
+        utterances = _utterances(_field(row, "dialogue", list))
+        end = end or ("instructor" if len(utterances) % 2 else "responder")
         return cls(
             id=_field(row, "id", str),
             instructor_persona=_field(row, "instructor_persona", str),
             responding_persona=_field(row, "responding_persona", str),
             num_turns=_field(row, "num_turns", int),
             dialogue=Dialogue.from_utterances(
-                _utterances(_field(row, "dialogue", list)),
+                utterances,
                 _field(row, "model", str),
                 Usage(_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")),
+                end=end,
             ),
             engine=_field(row, "engine", str),
             findings=_findings(row),
             metadata=_field(row, "metadata", dict),
+            system=None if row.get("system") is None else _field(row, "system", str),
+            end=end,
         )
 
 

@@ -65,6 +65,8 @@ def spoken(
             max_words=max_words,
         )
         before = (*before, turn.instructor)
+        if turn.responder is None:
+            return
         yield Spoken(
             *(turn.responder, "responder", before, responder, instructor),
             language=language,

@@ -76,6 +76,8 @@ async def _outcome(
             engine=engine.name,
             findings=dialogue.findings,
             metadata=item.pair.metadata,
+            system=item.system,
+            end=item.end,
         )
     except (Transient, PairRefused) as error:
         transient = isinstance(error, Transient)
@@ -88,7 +90,7 @@ async def _outcome(
 
 def _begun(request: DialogueRequest, store: Store) -> DialogueRequest:
     """With what an earlier run has of it, and every utterance kept the moment it is there."""
-    had = store.begin(request.id, request.pair, request.num_turns)
+    had = store.begin(request.id, request.pair, request.num_turns, request.columns)
 
     def heard(text: str, usage: Usage, findings: tuple[str, ...]) -> None:
         request.on_utterance(text, usage, findings)

@@ -1,8 +1,9 @@
 """What one `magpie generate` was asked to do: one field a flag."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 MAX_TURNS = 1000  # a dialogue; more is a slip, and no model's context holds it
 LONGEST_WAIT = 7 * 24 * 3600  # seconds; more is a slip
@@ -11,18 +12,46 @@ ProgressMode = Literal["auto", "bar", "log", "none"]
 LogFormat = Literal["text", "json"]
 Fsync = Literal["interval", "always", "off"]
 RetryFailed = Literal["transient", "all", "none"]
+End = Literal["responder", "instructor"]
+
+_TURNS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRange:
+    """How many turns a dialogue is to have: from `least` to `most`, which may be the same."""
+
+    least: int = 1
+    most: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`3` or `2-6`. Raises ValueError."""
+        if not (found := _TURNS.fullmatch(text)):
+            raise ValueError(text)
+        turns = cls(int(found[1]), int(found[2] or found[1]))
+        if not 1 <= turns.least <= turns.most <= MAX_TURNS:
+            raise ValueError(text)
+        return turns
+
+    def __str__(self) -> str:
+        return f"{self.least}" if self.least == self.most else f"{self.least}-{self.most}"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The flags of `generate`, by their names. Times in seconds; None where a flag was not given.
 
-    `input` and `output` are paths, `-` for standard input and output. `shard` is `I/N`.
+    `input` and `output` are paths, `-` for standard input and output. `prompts` is a folder,
+    `system` a text or `@FILE`. `shard` is `I/N`.
     """
 
     input: str
     output: str = "-"
-    turns: int = 1
+    turns: TurnRange = TurnRange()
+    end: End = "responder"
+    prompts: str | None = None
+    system: str | None = None
     model: str | None = None
     engine: str | None = None
     base_url: Sequence[str] | None = None
@@ -61,12 +90,15 @@ class Settings:
         """What changes a row: rows of two identities never share an output.
 
         Concurrency, timeouts, limits, addresses and the number of samples are not in it. The shard
-        is: another one's rows would be taken for all that there is to do.
+        is: another one's rows would be taken for all that there is to do. `end` is left out where
+        it is the usual one: outputs from before there was a choice go on.
         """
+        turns = self.turns
         return {
             "engine": engine,
             "model": model,
-            "turns": self.turns,
+            "turns": turns.least if turns.least == turns.most else str(turns),
+            **({"end": self.end} if self.end != "responder" else {}),
             "shard": self.shard,
             "prompts": prompts,
             "temperature": self.temperature,

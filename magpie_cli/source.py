@@ -3,17 +3,17 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from magpie_cli.errors import UsageError
 from magpie_cli.lines import breaks, input_name, is_pipe, no_pairs, open_input, read_lines
-from magpie_cli.personas import PairReader, max_turns
-from magpie_cli.records import Failure
+from magpie_cli.personas import NO_COLUMNS, PairReader, max_turns
+from magpie_cli.records import Failure, PersonaPair
 
 BAD_LINES_SHOWN = 10
 
@@ -23,7 +23,7 @@ class Source:
     """`lines` counts those that are not blank, `digest` is sha256 over all bytes, in hex.
 
     Both are None where the input can only be read once. `most_turns` is the largest `num_turns` in
-    the lines, 0 where there is none or nobody can know.
+    the lines, 0 where there is none or nobody can know. `columns` as PairReader has them.
     """
 
     path: str
@@ -31,39 +31,47 @@ class Source:
     lines: int | None = None
     digest: str | None = None
     most_turns: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def pairs(self) -> PairReader:
         """The pairs from where the stream stands."""
-        return PairReader(self.stream, self.path)
+        return PairReader(self.stream, self.path, self.columns)
 
 
 @contextmanager
-def open_source(path: str, *, strict: bool) -> Iterator[Source]:
-    """The input at `path`, `-` being standard input.
+def open_source(
+    path: str, *, strict: bool, columns: Mapping[str, str] = NO_COLUMNS
+) -> Iterator[Source]:
+    """The input at `path`, `-` being standard input; `columns` as PairReader has them.
 
-    Raises UsageError where it cannot be an input and, if `strict`, where any line is bad: then a
-    pipe is first copied to a temporary file.
+    Raises UsageError where it cannot be an input or its first pair lacks a column and, if `strict`,
+    where any line is bad: then a pipe is first copied to a temporary file.
     """
     stream = open_input(path)
     if not is_pipe(path):
         with stream:
             with Path(path).open("rb") as raw:
                 digest = hashlib.file_digest(raw, "sha256").hexdigest()
-            yield _rewound(path, stream, digest, strict=strict)
+            yield _rewound(Source(path, stream, None, digest, columns=columns), strict=strict)
     elif strict:
         with tempfile.TemporaryFile() as copy:
             with breaks(path, "before its end"):
                 shutil.copyfileobj(stream, copy)
             copy.seek(0)
-            yield _rewound(path, copy, None, strict=strict)
+            yield _rewound(Source(path, copy, columns=columns), strict=strict)
     else:
         # Left open: to close it would wait for the thread that waits for whoever writes the pipe.
-        yield Source(path, stream)
+        yield Source(path, stream, columns=columns)
 
 
-def _rewound(path: str, stream: BinaryIO, digest: str | None, *, strict: bool) -> Source:
+def _rewound(source: Source, *, strict: bool) -> Source:
+    """With all that is to be known before the first pair."""
+    path, stream = source.path, source.stream
     if strict:
-        _refuse_bad_lines(path, stream)
+        _refuse_bad_lines(path, source.pairs())
+        stream.seek(0)
+    elif source.columns:  # the first pair must have them
+        next((pair for pair in source.pairs() if isinstance(pair, PersonaPair)), None)
         stream.seek(0)
     lines = most = 0
     for line in read_lines(stream, path):
@@ -72,11 +80,11 @@ def _rewound(path: str, stream: BinaryIO, digest: str | None, *, strict: bool) -
     if not lines:
         raise no_pairs(path)
     stream.seek(0)
-    return Source(path, stream, lines, digest, most)
+    return replace(source, lines=lines, most_turns=most)
 
 
-def _refuse_bad_lines(path: str, stream: BinaryIO) -> None:
-    bad = (pair for pair in PairReader(stream, path) if isinstance(pair, Failure))
+def _refuse_bad_lines(path: str, pairs: PairReader) -> None:
+    bad = (pair for pair in pairs if isinstance(pair, Failure))
     shown = [f"{failure.message} ({failure.kind})" for failure in islice(bad, BAD_LINES_SHOWN)]
     more = sum(1 for _ in bad)
     if shown:

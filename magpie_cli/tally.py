@@ -62,7 +62,7 @@ class Tally:
             self.failures[outcome.kind] += 1
         else:
             self.made += 1
-            self.utterances += 2 * outcome.num_turns
+            self.utterances += len(outcome.dialogue.utterances)
 
     @property
     def seen(self) -> int:

@@ -53,13 +53,14 @@ def verify(output: str, failures: str | None = None, source: str | None = None) 
     """
     paths, manifest = find_output(output, failures)
     with at_rest(paths.output, paths):
-        rows = check_output_file(paths.output)
+        rows = check_output_file(paths.output, manifest)
         failed = check_failures_file(paths.failures)
         faults = [*_faults_of(rows), *_faults_of(failed), *_faults_between(rows, failed, manifest)]
         left: int | None = None
         remarks: list[str] = []
         if source is not None:
-            with open_source(source, strict=False) as opened:
+            columns = dict.fromkeys(manifest.identity.get("columns", ()), "the prompts")
+            with open_source(source, strict=False, columns=columns) as opened:
                 missing, remarks = _compare(opened, rows, failed, manifest)
             left = len(missing)
             faults += missing
@@ -105,7 +106,7 @@ def repair(output: str, failures: str | None = None, *, yes: bool = False) -> Re
     paths, manifest = find_output(output, failures)
     there = paths.failures.exists()
     with locked(paths.output, paths) as file, locked(paths.failures, paths) as failures_file:
-        rows = check_output_file(paths.output)
+        rows = check_output_file(paths.output, manifest)
         failed = check_failures_file(paths.failures)
         stretches = [*_faults_of(rows), *_faults_of(failed)]
         if yes and stretches:

@@ -9,9 +9,12 @@ from tests.conftest import clean_environment
 FOLDER = Path(__file__).parent / "golden"
 NAMES = (
     *("generate", "status", "verify", "repair", "filter", "stats"),
-    *("doctor", "devnet", "pull", "models"),
+    *("doctor", "devnet", "pull", "models", "prompts", "prompts show", "prompts copy"),
 )
-COMMANDS: dict[str, list[str]] = {"magpie": [], **{name: [name] for name in NAMES}}
+COMMANDS: dict[str, list[str]] = {
+    "magpie": [],
+    **{name.replace(" ", "-"): name.split() for name in NAMES},
+}
 
 
 def help_of(arguments: list[str]) -> str:

@@ -34,12 +34,13 @@ def test_it_asks_nobody_and_creates_nothing(
     server.listing = listing
     pairs(3)
     before = snapshot(tmp_path)
-    arguments = ("--base-url", server.url, "-o", "out.jsonl", "--samples", "2", "--turns", "4")
+    arguments = ("--base-url", server.url, "-o", "out.jsonl", "--samples", "2", "--turns", "4-4")
     done = magpie("generate", "pairs.jsonl", *arguments, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     assert numbers_of(done.stdout) == {
         "engine": "openai",
         "model": "the only one that the server has",
+        "turns": "4",
         "pairs": "3",
         "bad lines": "0",
         "done already": "0",

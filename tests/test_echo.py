@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any, NoReturn
 
 import pytest
@@ -84,11 +84,9 @@ async def test_another_request_gives_another_dialogue(change: dict[str, Any]) ->
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_dialogue_reads_like_one(seed: int) -> None:
     """The instructor asks, the responder answers, and both speak in whole sentences."""
-    turns = (await a_dialogue(num_turns=10, seed=seed)).turns
-    for turn in turns:
-        assert turn.instructor.endswith("?")
-        assert turn.responder.endswith(".")
-    utterances = [text for turn in turns for text in (turn.instructor, turn.responder)]
+    utterances = (await a_dialogue(num_turns=10, seed=seed)).utterances
+    assert all(text.endswith("?") for text in utterances[::2])
+    assert all(text.endswith(".") for text in utterances[1::2])
     for text in utterances:
         assert re.fullmatch(r"[A-Z][^\n{}]{20,200}[.?]", text)
     assert all(first != second for first, second in pairwise(utterances))
@@ -98,17 +96,17 @@ async def test_a_dialogue_reads_like_one(seed: int) -> None:
 @given(PERSONAS, PERSONAS)
 async def test_words_come_from_the_speakers_own_persona(instructor: str, responder: str) -> None:
     """Whatever is quoted stands in the speaker's persona; "this" is for one without long words."""
-    for turn in (await a_dialogue(instructor, responder)).turns:
-        for persona, text in ((instructor, turn.instructor), (responder, turn.responder)):
-            topics = QUOTED.findall(text)
-            assert topics
-            assert all(topic in persona.lower() or topic == "this" for topic in topics)
+    utterances = (await a_dialogue(instructor, responder)).utterances
+    for persona, text in zip(cycle((instructor, responder)), utterances, strict=False):
+        topics = QUOTED.findall(text)
+        assert topics
+        assert all(topic in persona.lower() or topic == "this" for topic in topics)
 
 
 async def test_the_words_are_the_long_ones() -> None:
     """Words of five letters and more are what a persona is about."""
     dialogue = await a_dialogue(responder="He is a deep-sea diver")
-    texts = [turn.responder for turn in dialogue.turns]
+    texts = dialogue.utterances[1::2]
     assert {topic for text in texts for topic in QUOTED.findall(text)} == {"diver"}
 
 

@@ -126,7 +126,7 @@ def request(number: int = 0, num_turns: int = 3, seed: int | None = 7) -> Dialog
 
 def utterances(dialogue: Dialogue) -> list[str]:
     """In the order they were said."""
-    return [text for turn in dialogue.turns for text in (turn.instructor, turn.responder)]
+    return [*dialogue.utterances]
 
 
 @pytest.mark.parametrize("num_turns", [1, 2, 5])

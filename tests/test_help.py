@@ -14,6 +14,7 @@ from magpie_cli.settings import Settings
 from tests.conftest import Magpie, clean_environment
 from tests.golden import COMMANDS, FOLDER, help_of
 
+NO_TURNS = ("0", "-1", "6-2", "0-3", "2-", "-3", "2-1001", "1001", "2-3-4", "two", "2 - 3", "")
 HEAVY = ("aiohttp", "asyncio", "dria", "magpie_cli.engines", "orjson", "pydantic", "rich")
 
 
@@ -38,6 +39,10 @@ def test_help_is_as_recorded(name: str) -> None:
 def test_every_command_has_golden_help() -> None:
     """No command is without recorded help."""
     names = {info.callback.__name__ for info in cli.app.registered_commands if info.callback}
+    for group in cli.app.registered_groups:
+        assert group.typer_instance
+        inner = [info.callback for info in group.typer_instance.registered_commands]
+        names |= {f"{group.name}", *(f"{group.name}-{call.__name__}" for call in inner if call)}
     assert names | {"magpie"} == set(COMMANDS)
 
 
@@ -109,7 +114,8 @@ def test_shells_complete_commands_and_engines(magpie: Magpie, words: str, expect
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["generate", "p.jsonl", "--turns", "0"],
+        *(["generate", "p.jsonl", "--turns", turns] for turns in NO_TURNS),
+        ["generate", "p.jsonl", "--end", "nobody"],
         ["generate", "p.jsonl", "--top-p", "1.5"],
         ["generate", "p.jsonl", "--progress", "loud"],
         ["generate", "p.jsonl", "--no-such-flag"],

@@ -12,7 +12,7 @@ from magpie_cli.engines.local.memory import Cgroup, available, needed
 from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.models import CATALOGUE, DEFAULT_MODEL, Wanted, find_model
-from magpie_cli.settings import Settings
+from magpie_cli.settings import Settings, TurnRange
 
 GB = 1_000_000_000
 TOKEN = 128  # bytes in the cache of the tiny model
@@ -138,7 +138,7 @@ def test_only_smaller_models_are_named(tmp_path: Path, tiny_model: Path) -> None
 
 def test_a_longer_dialogue_gets_what_memory_holds(wide_model: Path) -> None:
     """Never less than usual, never more than it wants; what is cut says why."""
-    settings = Settings("-", turns=50, concurrency=1)
+    settings = Settings("-", turns=TurnRange(50, 50), concurrency=1)
     size = wide_model.stat().st_size
     whole = 1024 + 100 * 512
 
@@ -160,7 +160,10 @@ def test_a_model_of_small_context_says_that_it_is_small(tmp_path: Path) -> None:
     """No flag of a run makes more of it: another model does."""
     path = tmp_path / "narrow.gguf"
     write_tiny_model(path, context=2000)
-    assert "another --model" in plan_load(path, Settings("-", turns=9), 1, free=10 * GB).way_out
+    assert (
+        "another --model"
+        in plan_load(path, Settings("-", turns=TurnRange(9, 9)), 1, free=10 * GB).way_out
+    )
 
 
 def test_a_header_is_read_once(tmp_path: Path, tiny_model: Path) -> None:

@@ -15,7 +15,7 @@ from magpie_cli.ids import IdSet
 from magpie_cli.personas import PairReader
 from magpie_cli.plan import LONG_STRETCH, Plan, dialogue_seed
 from magpie_cli.records import Failure, Usage
-from magpie_cli.settings import Settings
+from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.tally import Tally
 from tests.conftest import PAIR
 
@@ -84,7 +84,9 @@ def test_more_samples_only_add() -> None:
 
 def test_a_pair_may_have_turns_of_its_own() -> None:
     """A line's num_turns beats --turns, in each of its samples."""
-    work = planned(row("a", num_turns=5), row("b", num_turns=None), row("c"), turns=2, samples=2)
+    work = planned(
+        row("a", num_turns=5), row("b", num_turns=None), row("c"), turns=TurnRange(2, 2), samples=2
+    )
     assert [request.num_turns for request in work.requests] == [5, 5, 2, 2, 2, 2]
 
 

@@ -1,6 +1,7 @@
 """What crosses the file boundary, there and back."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magpie_cli.errors import InvalidRecord
-from magpie_cli.records import NO_TOKENS, Dialogue, Failure, Record, Turn, Usage
+from magpie_cli.records import NO_TOKENS, Dialogue, Failure, Record, Speaker, Turn, Usage
 
 TEXT = st.text(max_size=40)
 SPOKEN = TEXT.filter(str.strip)
@@ -18,12 +19,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
+ENDS: tuple[Speaker, Speaker] = ("instructor", "responder")
 TOKENS = st.none() | st.integers(0, 2**53)
 ROW: dict[str, Any] = {
     "id": "5f0c6c0de1b2a394",
     "instructor_persona": "A curious scientist",
     "responding_persona": "An AI assistant",
     "num_turns": 2,
+    "system": None,
     "dialogue": [
         {"instructor": "Why is the sky blue?"},
         {"responder": "Short waves scatter most."},
@@ -49,8 +52,11 @@ FAILURE: dict[str, Any] = {
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    """Any record."""
+    """Any record, whoever has the last word."""
     turns = tuple(draw(st.lists(st.builds(Turn, SPOKEN, SPOKEN), min_size=1, max_size=4)))
+    end = draw(st.sampled_from(ENDS))
+    if end == "instructor":
+        turns = (*turns[:-1], replace(turns[-1], responder=None))
     return Record(
         id=draw(TEXT),
         instructor_persona=draw(TEXT),
@@ -60,6 +66,8 @@ def records(draw: st.DrawFn) -> Record:
         engine=draw(TEXT),
         findings=tuple(draw(st.lists(TEXT, max_size=3))),
         metadata=draw(st.dictionaries(TEXT, JSON, max_size=4)),
+        system=draw(st.none() | TEXT),
+        end=end,
     )
 
 
@@ -111,9 +119,12 @@ def test_the_types_of_a_record_never_change(record: Record) -> None:
     assert list(row) == list(ROW)
     assert list(row["usage"]) == ["prompt_tokens", "completion_tokens"]
     speakers = [list(entry) for entry in row["dialogue"]]
-    assert speakers == [["instructor"], ["responder"]] * row["num_turns"]
+    all_of_them = [["instructor"], ["responder"]] * row["num_turns"]
+    assert speakers == all_of_them[: len(all_of_them) - (record.end == "instructor")]
     for key, value in ROW.items():
-        assert type(row[key]) is type(value)
+        if key != "system":
+            assert type(row[key]) is type(value)
+    assert row["system"] == record.system
 
 
 def test_a_row_is_written_as_the_documentation_shows_it() -> None:
@@ -136,11 +147,34 @@ def test_no_utterance_is_blank(speaker: str, blank: str) -> None:
         Turn(**{"instructor": "Why?", "responder": "Because.", speaker: blank})
 
 
-@pytest.mark.parametrize("number", [1, 3, 5])
-def test_the_responder_has_the_last_word(number: int) -> None:
-    """A dialogue cannot be built from an odd number of utterances."""
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
+def test_who_was_asked_for_has_the_last_word(number: int) -> None:
+    """An odd number of utterances does not end with the responder, nor an even one otherwise."""
+    said = ["word"] * number
+    last, other = ENDS if number % 2 else ENDS[::-1]
+    with pytest.raises(InvalidRecord, match=f"the {other} has the last word"):
+        Dialogue.from_utterances(said, "tiny", end=other)
+    dialogue = Dialogue.from_utterances(said, "tiny", end=last)
+    assert (dialogue.end, dialogue.utterances) == (last, tuple(said))
+    good = Record("a", "b", "c", len(dialogue.turns), dialogue, "echo", (), {}, end=last)
+    with pytest.raises(InvalidRecord, match=f"the {last} has the last word, not the {other}"):
+        replace(good, end=other)
+    line = good.to_json()
+    assert Record.from_json(line) == Record.from_json(line, last)
     with pytest.raises(InvalidRecord, match="last word"):
-        Dialogue.from_utterances(["word"] * number, "tiny")
+        Record.from_json(line, other)
+
+
+def test_only_the_last_turn_may_have_no_answer() -> None:
+    """Nothing may be left out in the middle."""
+    with pytest.raises(InvalidRecord, match="only the last turn"):
+        Dialogue((Turn("Why?", None), Turn("And why?", "Because.")), "tiny")
+
+
+def test_rows_from_before_there_was_a_system_line_are_read() -> None:
+    """A row without the key is one whose responder was given none."""
+    old = {key: value for key, value in ROW.items() if key != "system"}
+    assert Record.from_json(json.dumps(old)) == Record.from_json(json.dumps(ROW))
 
 
 def test_a_dialogue_has_a_turn() -> None:
@@ -186,7 +220,7 @@ def without(row: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != key}
 
 
-@pytest.mark.parametrize("key", list(ROW))
+@pytest.mark.parametrize("key", [key for key in ROW if key != "system"])
 def test_a_row_lacks_nothing(key: str) -> None:
     """A row without one of its keys is refused, and the error names the key."""
     with pytest.raises(InvalidRecord, match=f'"{key}"'):
@@ -229,6 +263,8 @@ def test_a_line_is_an_object(kind: type[Record | Failure], line: str) -> None:
         ("num_turns", 2.0),
         ("num_turns", True),
         ("num_turns", 3),
+        ("system", 1),
+        ("system", ["Be brief."]),
         ("model", None),
         ("engine", 1),
         ("usage", []),
@@ -285,4 +321,4 @@ def test_a_value_of_another_type_is_refused(key: str, value: object) -> None:
 def test_a_dialogue_that_does_not_alternate_is_refused(dialogue: object) -> None:
     """A row is refused unless instructor and responder alternate, to the last turn."""
     with pytest.raises(InvalidRecord):
-        Record.from_json(json.dumps({**ROW, "dialogue": dialogue}))
+        Record.from_json(json.dumps({**ROW, "dialogue": dialogue}), "responder")

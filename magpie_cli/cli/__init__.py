@@ -9,6 +9,7 @@ from magpie_cli.cli.doctor import doctor
 from magpie_cli.cli.filter import filter  # noqa: A004 - the command's name
 from magpie_cli.cli.generate import generate
 from magpie_cli.cli.models import models
+from magpie_cli.cli.prompts import prompts
 from magpie_cli.cli.pull import pull
 from magpie_cli.cli.repair import repair
 from magpie_cli.cli.stats import stats
@@ -23,6 +24,7 @@ __all__ = [
     "generate",
     "main",
     "models",
+    "prompts",
     "pull",
     "repair",
     "stats",

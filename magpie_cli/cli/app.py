@@ -14,6 +14,7 @@ from magpie_cli.settings import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from magpie_cli.display.table import Section
+    from magpie_cli.settings import TurnRange
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
@@ -96,6 +97,17 @@ def seconds(given: str | float) -> float:
     if not 0 <= found <= LONGEST_WAIT:
         raise typer.BadParameter(f"{text!r} is no time up to 7 days: as 90, 90s, 10m, 2h or 1d")
     return found
+
+
+def turn_range(given: "str | TurnRange") -> "TurnRange":
+    """`3` or `2-6`, the parser of the option."""
+    from magpie_cli.settings import MAX_TURNS, TurnRange
+
+    try:
+        return TurnRange.parse(str(given))
+    except ValueError as error:
+        message = f"{str(given)!r} is not 1 to {MAX_TURNS} turns: as 3, or 2-6 for a range"
+        raise typer.BadParameter(message) from error
 
 
 def more_than_nothing(given: str | float) -> float:

@@ -11,14 +11,16 @@ from magpie_cli.cli.app import (
     option,
     print_text,
     seconds,
+    turn_range,
 )
 from magpie_cli.settings import (
-    MAX_TURNS,
+    End,
     Fsync,
     LogFormat,
     ProgressMode,
     RetryFailed,
     Settings,
+    TurnRange,
 )
 
 
@@ -34,16 +36,29 @@ def generate(
         str, option("--output", "-o", metavar="OUT", help="The file for the rows; - is stdout.")
     ] = "-",
     turns: Annotated[
-        int,
+        TurnRange,
         option(
             "--turns",
             "-t",
-            metavar="N",
-            min=1,
-            max=MAX_TURNS,
-            help="Turns per dialogue; a turn is a question and its answer.",
+            metavar="N|N-M",
+            parser=turn_range,
+            help="Turns per dialogue, drawn for each where it is a range; a turn is a question "
+            "and its answer.",
         ),
-    ] = 1,
+    ] = TurnRange(),  # noqa: B008 - frozen
+    end: Annotated[
+        End, option("--end", help="Who has the last word; instructor: the last turn is a question.")
+    ] = "responder",
+    prompts: Annotated[
+        str | None,
+        option(
+            "--prompts", metavar="DIR", help="Prompts of your own; magpie prompts copy begins one."
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        option("--system", metavar="TEXT|@FILE", help="A system line, which the responder obeys."),
+    ] = None,
     model: Annotated[
         str | None,
         option(

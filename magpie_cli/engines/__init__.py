@@ -24,16 +24,17 @@ from magpie_cli.engine import (
     ignore_sentence,
     processors,
 )
+from magpie_cli.engines.ignored import refuse_ignored
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.pace import Pace
 from magpie_cli.pace.paced import PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
 from magpie_cli.spread import Server, SpreadEngine
+from magpie_cli.system_role import FoldingChatModel, SystemRole
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
 FEW_CORES = 4
-NO_SERVER = ("echo", "local")
 
 _OPENAI = "magpie_cli.engines.openai"
 
@@ -119,7 +120,7 @@ def choose_engine(
     Raises UsageError where flags contradict, or the engine would do nothing with one.
     """
     name, why = _chosen(settings, environment)
-    refuse_ignored(name, settings)
+    refuse_ignored(find_row(name), settings)
     return name, why
 
 
@@ -157,29 +158,6 @@ def key_variable(name: str, settings: Settings) -> str:
     return variable
 
 
-def refuse_ignored(name: str, settings: Settings) -> None:
-    """Raises UsageError where a flag was given that the engine `name` would do nothing with."""
-    echoes = name == "echo" or settings.devnet
-    if name in NO_SERVER and settings.base_url:
-        raise UsageError(f"the {name} engine asks no server", "leave out --base-url, or --engine")
-    if settings.devnet and settings.rpc_url:
-        raise UsageError(
-            "--devnet is a network of its own, and --rpc-url another", "leave out one of them"
-        )
-    given = {
-        "--rpc-url": (settings.rpc_url and name != "dria", "dria"),
-        "--echo-delay": (settings.echo_delay and not echoes, "echo"),
-        "--echo-failure-rate": (settings.echo_failure_rate and not echoes, "echo"),
-    }
-    for flag, (ignored, whose) in given.items():
-        twin = "MAGPIE_" + flag[2:].replace("-", "_").upper()
-        if ignored:
-            raise UsageError(
-                f"{flag} is for the {whose} engine, and the {name} engine would ignore it",
-                f"leave out {flag} (or unset {twin}), or choose --engine {whose}",
-            )
-
-
 def find_row(name: str, table: Mapping[str, EngineRow] = ENGINES) -> EngineRow:
     """The engine called `name`. Raises UsageError with the names there are."""
     if name not in table:
@@ -204,7 +182,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
 ) -> AsyncIterator[Engine]:
     """The engine `name`, connected, every request of it behind `pace`.
 
-    `say` hears a sentence about what has to be fetched first.
+    `say` hears a sentence about what has to be fetched first, and what the model does not take.
 
     Raises UsageError for an unknown name or a lacking credential, EngineError where the engine
     itself refuses.
@@ -213,10 +191,12 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     module = import_module(row.module)
     await _prepare(module, settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    role = SystemRole(say)
 
     def paced(chat: ChatModel) -> Server:
         gate = pace.new_gate(settings.concurrency or row.concurrency)
-        return Server(ChatEngine(PacedChatModel(chat, pace, gate), sampling, prompts), gate)
+        polite = PacedChatModel(FoldingChatModel(chat, role), pace, gate)
+        return Server(ChatEngine(polite, sampling, prompts), gate)
 
     async with AsyncExitStack() as stack:
 
@@ -276,7 +256,7 @@ async def open_chat_model(
             f"the {name} engine makes whole dialogues, and cannot write single answers",
             "choose another --writer; magpie doctor lists the engines",
         )
-    refuse_ignored(name, settings)
+    refuse_ignored(row, settings)
     module = import_module(row.module)
     await _prepare(module, settings, say)
     async with module.connect(row, settings) as source:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from magpie_cli.engine import (
+    NO_SYSTEM_ROLE,
     EngineError,
     EngineRefused,
     PairRefused,
@@ -32,6 +33,14 @@ _TRANSIENT = frozenset({408, 409, 425})
 # As llama.cpp and OpenAI call it: https://platform.openai.com/docs/guides/error-codes
 _TOO_LONG = frozenset({"exceed_context_size_error", "context_length_exceeded"})
 _PAIR = frozenset({400, 413, 422})
+# In the words of Gemma's chat template, of the first Mistrals', and of OpenAI for o1-mini. Our
+# messages do alternate: what the second means is the system message.
+_NO_SYSTEM = re.compile(
+    r"system role (is )?not supported"
+    r"|conversation roles must alternate user/assistant"
+    r"|does not support 'system'",
+    re.IGNORECASE,
+)
 
 
 class ServerWords(NamedTuple):
@@ -64,7 +73,8 @@ def classify(
     if status in _PAIR and _TOO_LONG & {words.code, words.type}:
         return PairRefused(CONTEXT_EXCEEDED, text)
     if status in _PAIR:
-        return PairRefused(kind, text)
+        no_system = _NO_SYSTEM.search(words.message)
+        return PairRefused(NO_SYSTEM_ROLE if no_system else kind, text)
     return EngineRefused(kind, text, _hint(status, headers))
 
 

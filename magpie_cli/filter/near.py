@@ -1,6 +1,6 @@
 """Dialogues that others repeat: to the letter, or nearly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from magpie_cli.checks.words import words
 from magpie_cli.ids import IdSet
@@ -29,7 +29,7 @@ class Seen:
         A new one is remembered. The id of an exact double is known only where near ones are looked
         for.
         """
-        utterances = [*_utterances(record)]
+        utterances = record.dialogue.utterances
         is_new = self._exact.add("\0".join(utterances))
         if self._near is None:
             return ("" if is_new else "duplicate"), None
@@ -48,7 +48,7 @@ class _Near:
             threshold, PERMUTATIONS, use_lsh=True, num_bands=_bands(threshold), seed=SEED
         )
 
-    def add(self, key: str, utterances: list[str]) -> str | None:
+    def add(self, key: str, utterances: Sequence[str]) -> str | None:
         """The id of one that is like it; None, and it is remembered, if there is none."""
         from rensa import RMinHash
 
@@ -60,7 +60,7 @@ class _Near:
         return found[0].split(" ", 1)[1] if found else None
 
 
-def _shingles(utterances: list[str]) -> Iterator[str]:
+def _shingles(utterances: Sequence[str]) -> Iterator[str]:
     """Runs of words across the whole dialogue; all of it where it has fewer."""
     said = [word for text in utterances for word in words(text)]
     for start in range(max(1, len(said) - SHINGLE + 1)):
@@ -73,9 +73,3 @@ def _bands(threshold: float) -> int:
         if 1 - (1 - threshold ** (PERMUTATIONS // bands)) ** bands >= RECALL:
             return bands
     return PERMUTATIONS
-
-
-def _utterances(record: Record) -> Iterator[str]:
-    for turn in record.dialogue.turns:
-        yield turn.instructor
-        yield turn.responder

@@ -92,11 +92,12 @@ class _Seen:
             self._prompt.add(usage.prompt_tokens)
         if usage.completion_tokens is not None:
             self._completion.add(usage.completion_tokens)
-            self._per_utterance.add(round(usage.completion_tokens / (2 * record.num_turns)))
+            self._per_utterance.add(
+                round(usage.completion_tokens / len(record.dialogue.utterances))
+            )
 
     def answer(self, source: str) -> Stats:
         """What they say."""
-        per_speaker = self._utterances / 2
         return Stats(
             input=source,
             rows=self._rows,
@@ -112,7 +113,9 @@ class _Seen:
                 self._per_utterance.spread(),
             ),
             openings={
-                speaker: Openings(table.distinct, table.forgot, _common(table, per_speaker))
+                speaker: Openings(
+                    table.distinct, table.forgot, _common(table, self._words[speaker].count)
+                )
                 for speaker, table in self._openings.items()
             },
             trigrams=Trigrams(

@@ -38,9 +38,14 @@ class Numbers:
         self.total += number
         self._counts[number if number <= EXACT else int(float(f"{number:.3e}"))] += 1
 
+    @property
+    def count(self) -> int:
+        """How many numbers came."""
+        return self._counts.total()
+
     def spread(self) -> Spread | None:
         """None where there was no number."""
-        if not (count := self._counts.total()):
+        if not (count := self.count):
             return None
         ordered = sorted(self._counts.items())
 

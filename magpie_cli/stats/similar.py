@@ -55,11 +55,11 @@ class Sample:
         wholes: list[Runs] = []
         for record in self._rows:
             turns = record.dialogue.turns
-            speakers = ([t.instructor for t in turns], [t.responder for t in turns])
+            speakers = ([t.instructor for t in turns], [t.responder for t in turns if t.responder])
             for texts in speakers:
                 runs = [ngrams(words(text), 3) for text in texts]
                 within += [jaccard(left, right) for left, right in pairwise(runs)]
-            said = words("\n".join(text for turn in zip(*speakers, strict=True) for text in turn))
+            said = words("\n".join(record.dialogue.utterances))
             wholes.append(ngrams(said, 3))
         between, nearest = _compared(wholes)
         return Similarity(

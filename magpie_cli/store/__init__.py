@@ -23,7 +23,7 @@ whole.py        files that are there whole or not at all
 verify.py       whether it is all as it should be
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -75,8 +75,13 @@ class Store(Protocol):
         """What an old output is called now, if --fresh found one."""
         ...
 
-    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
-        """A dialogue is about to be asked for: what an earlier run has of it."""
+    def begin(
+        self, id_: str, pair: PersonaPair, num_turns: int, columns: Iterable[object] = ()
+    ) -> Begun:
+        """A dialogue is about to be asked for: what an earlier run has of it.
+
+        `columns` are the values of those that the prompts name.
+        """
         ...
 
     def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:

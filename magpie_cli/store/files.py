@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,9 +124,11 @@ class FileStore:
                 finally:
                     store.close()
 
-    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
+    def begin(
+        self, id_: str, pair: PersonaPair, num_turns: int, columns: Iterable[object] = ()
+    ) -> Begun:
         """What an earlier run has of a dialogue that is about to be asked for."""
-        return self._turns.begin(id_, pair, num_turns)
+        return self._turns.begin(id_, pair, num_turns, columns)
 
     def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
         """Keep one more utterance of a dialogue that is begun."""

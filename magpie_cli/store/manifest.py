@@ -12,6 +12,7 @@ from magpie_cli.errors import MagpieError
 from magpie_cli.store import disk
 
 FORMAT = 2
+MOST_SHOWN = 60  # characters of a setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +98,6 @@ class Manifest:
 
 
 def _shown(value: object) -> str:
-    return "not set" if value is None else str(value)
+    """Short: a system line may be long."""
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

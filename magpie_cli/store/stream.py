@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -58,7 +58,13 @@ class StreamStore:
                 stack.callback(os.close, fd)
             yield cls(fd, file, redact)
 
-    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:  # noqa: ARG002
+    def begin(
+        self,
+        id_: str,  # noqa: ARG002
+        pair: PersonaPair,  # noqa: ARG002
+        num_turns: int,  # noqa: ARG002
+        columns: Iterable[object] = (),  # noqa: ARG002
+    ) -> Begun:
         """Nothing: a stream cannot be come back to."""
         return Begun(0)
 

@@ -1,7 +1,8 @@
 """The utterances of dialogues that are not finished: a crash costs the request in flight, no more.
 
 Each line is a CRC-32 in hex, a space and `{"id","of","position","text","usage","findings"}`, where
-`of` is what the words belong to, as a number: an own id may come back with other personas.
+`of` is what the words belong to, as a number: an own id may come back with other personas, or with
+other values in columns that the prompts name.
 """
 
 import zlib
@@ -24,7 +25,8 @@ MOST_DEAD_BYTES = 32 * 1024 * 1024  # of finished dialogues, before the log is w
 class Begun:
     """What there is of a dialogue: its utterances in their order, and what they took together.
 
-    Of the `wanted` ones, the last is not kept: it makes a row. `is_kept` is false once an utterance
+    Of the `wanted` ones, the last is not kept: it makes a row. (Where dialogues end with the
+    instructor, it would be the one before, and is kept.) `is_kept` is false once an utterance
     could not be added: no later one may be, then.
     """
 
@@ -55,9 +57,11 @@ class TurnLog:
         if path.exists() and path.stat().st_size != self._live:
             self.write_anew()
 
-    def begin(self, id_: str, pair: PersonaPair, num_turns: int) -> Begun:
+    def begin(
+        self, id_: str, pair: PersonaPair, num_turns: int, columns: Iterable[object] = ()
+    ) -> Begun:
         """The dialogue `id_` goes on, or begins; what an earlier run has of the very same."""
-        of = _number(pair, num_turns)
+        of = _number(pair, num_turns, columns)
         found = self._begun.get(id_)
         if found is None or found.of != of:
             self.end(id_)
@@ -170,6 +174,7 @@ def _keep(begun: Begun, line: bytes, text: str, usage: Usage, findings: Iterable
     begun.findings += findings
 
 
-def _number(pair: PersonaPair, num_turns: int) -> int:
+def _number(pair: PersonaPair, num_turns: int, columns: Iterable[object]) -> int:
     text = f"{num_turns}\0{pair.instructor_persona}\0{pair.responding_persona}"
+    text += "".join(f"\0{value}" for value in columns)
     return zlib.crc32(text.encode())

@@ -40,9 +40,10 @@ def find_output(output: str, failures: str | None) -> tuple[OutputPaths, Manifes
     return paths, manifest
 
 
-def check_output_file(path: Path) -> Checked:
-    """Every line of an output, read as a record; no id twice."""
-    return _check(path, Record.from_json, unique=True)
+def check_output_file(path: Path, manifest: Manifest) -> Checked:
+    """Every line of an output, read as a record of its run; no id twice."""
+    end = manifest.identity.get("end", "responder")
+    return _check(path, lambda line: Record.from_json(line, end), unique=True)
 
 
 def check_failures_file(path: Path) -> Checked:

@@ -13,7 +13,7 @@ from magpie_cli.feed import FileFeed
 from magpie_cli.plan import Plan
 from magpie_cli.records import Dialogue, Failure, Record, Usage
 from magpie_cli.run import run
-from magpie_cli.settings import RetryFailed, Settings
+from magpie_cli.settings import RetryFailed, Settings, TurnRange
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.source import open_source
 from magpie_cli.store import Facts, Store, StoreOptions, open_store
@@ -102,7 +102,9 @@ class World:
 
     def settings(self, seed: int = 1, retry: RetryFailed | None = None) -> Settings:
         """Those of a run."""
-        return Settings(str(self.source), str(self.output), turns=2, seed=seed, retry_failed=retry)
+        return Settings(
+            str(self.source), str(self.output), turns=TurnRange(2, 2), seed=seed, retry_failed=retry
+        )
 
     def run(
         self, crash_in: int | None = None, seed: int = 1, retry: RetryFailed | None = None

@@ -56,7 +56,7 @@ def plan_load(path: Path, settings: Settings, concurrency: int, free: int | None
     """
     header, size = read_header(path), path.stat().st_size
     slots = min(MOST_SLOTS, 2 * (settings.concurrency or concurrency))
-    whole = PERSONAS + 2 * settings.turns * (settings.max_tokens or MAX_TOKENS)
+    whole = PERSONAS + 2 * settings.turns.most * (settings.max_tokens or MAX_TOKENS)
     wish = min(header.context, max(LEAST_CONTEXT, whole))
     context = _affordable(wish, header, slots, None if free is None else free - needed(size, 0, 0))
     way_out = _UNFORESEEN
