@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError, NotFinished
-from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
+from magpie_cli.records import Dialogue, PersonaPair, Usage, Utterance
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -90,7 +90,7 @@ def ignore_sentence(sentence: str) -> None:
     """For a preparation that nobody watches."""
 
 
-def ignore_utterance(text: str, usage: Usage, findings: tuple[str, ...]) -> None:
+def ignore_utterance(utterance: Utterance) -> None:
     """For a request whose progress nobody watches."""
 
 
@@ -113,19 +113,16 @@ class DialogueRequest:
     """One dialogue to make.
 
     `id` names the record. `seed` is this dialogue's own, None for none. `utterances` are those that
-    an earlier run already has, `usage` what they took and `findings` what was found in them.
-    `on_utterance` is called with each new one, what it took and what was found in it, before the
-    next is asked for; not by an engine to which they come all at once.
+    an earlier run already has. `on_utterance` is called with each new one before the next is asked
+    for; not by an engine to which they come all at once.
     """
 
     id: str
     pair: PersonaPair
     num_turns: int
     seed: int | None = None
-    utterances: tuple[str, ...] = ()
-    usage: Usage = NO_TOKENS
-    findings: tuple[str, ...] = ()
-    on_utterance: Callable[[str, Usage, tuple[str, ...]], None] = ignore_utterance
+    utterances: tuple[Utterance, ...] = ()
+    on_utterance: Callable[[Utterance], None] = ignore_utterance
 
 
 class StatusMeaning(NamedTuple):

@@ -56,6 +56,19 @@ def _add(left: int | None, right: int | None) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Utterance:
+    """One speaker's words: what they took, and what was found in them, by the names of checks.
+
+    `reasoning` is what the model thought before them, None where it said nothing of that.
+    """
+
+    text: str
+    usage: Usage = NO_TOKENS
+    findings: tuple[str, ...] = ()
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One instructor utterance and the responder's answer to it; neither is blank."""
 
@@ -85,17 +98,27 @@ class Dialogue:
             raise InvalidRecord("a dialogue has at least one turn")
 
     @classmethod
-    def from_utterances(
+    def from_utterances(cls, utterances: Sequence[Utterance], model: str) -> Self:
+        """From instructor, responder, instructor, ...; InvalidRecord if the last answer lacks."""
+        return cls.from_texts(
+            [utterance.text for utterance in utterances],
+            model,
+            sum((utterance.usage for utterance in utterances), NO_TOKENS),
+            [name for utterance in utterances for name in utterance.findings],
+        )
+
+    @classmethod
+    def from_texts(
         cls,
-        utterances: Sequence[str],
+        texts: Sequence[str],
         model: str,
         usage: Usage = NO_TOKENS,
         findings: Iterable[str] = (),
     ) -> Self:
-        """From instructor, responder, instructor, ...; InvalidRecord if the last answer lacks."""
-        if len(utterances) % 2:
-            raise InvalidRecord(f"{len(utterances)} utterances: the responder has the last word")
-        pairs = zip(utterances[::2], utterances[1::2], strict=True)
+        """As from_utterances, of words alone and of what is known of them all together."""
+        if len(texts) % 2:
+            raise InvalidRecord(f"{len(texts)} utterances: the responder has the last word")
+        pairs = zip(texts[::2], texts[1::2], strict=True)
         each_once = tuple(dict.fromkeys(findings))
         return cls(tuple(Turn(*pair) for pair in pairs), model, usage, each_once)
 
@@ -155,8 +178,8 @@ class Record:
             instructor_persona=_field(row, "instructor_persona", str),
             responding_persona=_field(row, "responding_persona", str),
             num_turns=_field(row, "num_turns", int),
-            dialogue=Dialogue.from_utterances(
-                _utterances(_field(row, "dialogue", list)),
+            dialogue=Dialogue.from_texts(
+                _texts(_field(row, "dialogue", list)),
                 _field(row, "model", str),
                 Usage(_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")),
             ),
@@ -238,13 +261,13 @@ def _findings(row: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(findings)
 
 
-def _utterances(dialogue: list[object]) -> list[str]:
+def _texts(dialogue: list[object]) -> list[str]:
     """The texts of a `dialogue` list, if its speakers alternate as they must."""
-    utterances = []
+    texts = []
     for position, entry in enumerate(dialogue):
         speaker = "responder" if position % 2 else "instructor"
         text = entry.get(speaker) if isinstance(entry, dict) and len(entry) == 1 else None
         if not isinstance(text, str):
             raise InvalidRecord(f'"dialogue"[{position}] is not {{"{speaker}": "..."}}')
-        utterances.append(text)
-    return utterances
+        texts.append(text)
+    return texts

@@ -140,20 +140,20 @@ def test_no_utterance_is_blank(speaker: str, blank: str) -> None:
 def test_the_responder_has_the_last_word(number: int) -> None:
     """A dialogue cannot be built from an odd number of utterances."""
     with pytest.raises(InvalidRecord, match="last word"):
-        Dialogue.from_utterances(["word"] * number, "tiny")
+        Dialogue.from_texts(["word"] * number, "tiny")
 
 
 def test_a_dialogue_has_a_turn() -> None:
     """A dialogue of no utterances cannot be built."""
     with pytest.raises(InvalidRecord, match="at least one"):
-        Dialogue.from_utterances([], "tiny")
+        Dialogue.from_texts([], "tiny")
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(SPOKEN, min_size=1, max_size=4).map(lambda said: said * 2))
 def test_utterances_alternate(said: list[str]) -> None:
     """A dialogue gives its utterances in order, the instructor's first, each under its speaker."""
-    entries = Dialogue.from_utterances(said, "tiny").as_list()
+    entries = Dialogue.from_texts(said, "tiny").as_list()
     assert [text for entry in entries for text in entry.values()] == said
     assert [list(entry) for entry in entries] == [["instructor"], ["responder"]] * (len(said) // 2)
 
