@@ -28,7 +28,9 @@ class ChatEngine:
             completion = await self._chat.complete(
                 views.next_speaker, self._sampling_at(position, request.seed)
             )
-            utterance = Utterance(completion.text, completion.usage, _found(completion))
+            utterance = Utterance(
+                completion.text, completion.usage, _found(completion), completion.reasoning
+            )
             views.say(utterance.text)
             utterances.append(utterance)
             request.on_utterance(utterance)

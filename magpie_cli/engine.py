@@ -79,11 +79,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `text` is stripped and never empty; `finish_reason` as the server named it."""
+    """One answer. `text` is stripped and never empty; `finish_reason` as the server named it.
+
+    `reasoning` is what the model thought before, None where it said nothing of that.
+    """
 
     text: str
     finish_reason: str | None
     usage: Usage
+    reasoning: str | None = None
 
 
 def ignore_sentence(sentence: str) -> None:

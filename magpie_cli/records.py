@@ -7,14 +7,19 @@ responder, ends with the responder and has no empty utterance.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import orjson
 
 from magpie_cli.errors import InvalidRecord
-
-_T = TypeVar("_T", str, int, list[Any], dict[str, Any])
-_TYPE_NAMES = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}
+from magpie_cli.fields import (
+    field_of,
+    findings_of,
+    json_object,
+    reasoning_of,
+    texts_of,
+    tokens_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +90,21 @@ class Turn:
 class Dialogue:
     """The turns of one pair, the model that wrote them, what they took, and what was found in them.
 
-    `findings` are names of checks, each once.
+    `findings` are names of checks, each once. `reasoning` is what the model thought before each
+    utterance, None for nothing; None altogether where it thought nothing at all.
     """
 
     turns: tuple[Turn, ...]
     model: str
     usage: Usage = NO_TOKENS
     findings: tuple[str, ...] = ()
+    reasoning: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.turns:
             raise InvalidRecord("a dialogue has at least one turn")
+        if self.reasoning is not None and len(self.reasoning) != 2 * len(self.turns):
+            raise InvalidRecord(f"{len(self.reasoning)} of reasoning, not one for each utterance")
 
     @classmethod
     def from_utterances(cls, utterances: Sequence[Utterance], model: str) -> Self:
@@ -105,6 +114,7 @@ class Dialogue:
             model,
             sum((utterance.usage for utterance in utterances), NO_TOKENS),
             [name for utterance in utterances for name in utterance.findings],
+            [utterance.reasoning for utterance in utterances],
         )
 
     @classmethod
@@ -114,13 +124,21 @@ class Dialogue:
         model: str,
         usage: Usage = NO_TOKENS,
         findings: Iterable[str] = (),
+        reasoning: Iterable[str | None] = (),
     ) -> Self:
         """As from_utterances, of words alone and of what is known of them all together."""
         if len(texts) % 2:
             raise InvalidRecord(f"{len(texts)} utterances: the responder has the last word")
         pairs = zip(texts[::2], texts[1::2], strict=True)
         each_once = tuple(dict.fromkeys(findings))
-        return cls(tuple(Turn(*pair) for pair in pairs), model, usage, each_once)
+        thought = tuple(reasoning)
+        return cls(
+            tuple(Turn(*pair) for pair in pairs),
+            model,
+            usage,
+            each_once,
+            thought if any(thought) else None,
+        )
 
     def as_list(self) -> list[dict[str, str]]:
         """As the Dria documentation shows it: one object a speaker, with a single key."""
@@ -163,6 +181,7 @@ class Record:
                 "engine": self.engine,
                 "usage": self.dialogue.usage,
                 "findings": self.findings,
+                "reasoning": self.dialogue.reasoning,
                 "metadata": self.metadata,
             },
             option=orjson.OPT_APPEND_NEWLINE,
@@ -171,21 +190,22 @@ class Record:
     @classmethod
     def from_json(cls, line: bytes | str) -> Self:
         """The record of one output line. Raises InvalidRecord with what is wrong."""
-        row = _json_object(line)
-        usage = _field(row, "usage", dict)
+        row = json_object(line)
+        usage = field_of(row, "usage", dict)
         return cls(
-            id=_field(row, "id", str),
-            instructor_persona=_field(row, "instructor_persona", str),
-            responding_persona=_field(row, "responding_persona", str),
-            num_turns=_field(row, "num_turns", int),
+            id=field_of(row, "id", str),
+            instructor_persona=field_of(row, "instructor_persona", str),
+            responding_persona=field_of(row, "responding_persona", str),
+            num_turns=field_of(row, "num_turns", int),
             dialogue=Dialogue.from_texts(
-                _texts(_field(row, "dialogue", list)),
-                _field(row, "model", str),
-                Usage(_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")),
+                texts_of(field_of(row, "dialogue", list)),
+                field_of(row, "model", str),
+                Usage(tokens_of(usage, "prompt_tokens"), tokens_of(usage, "completion_tokens")),
+                reasoning=reasoning_of(row),
             ),
-            engine=_field(row, "engine", str),
-            findings=_findings(row),
-            metadata=_field(row, "metadata", dict),
+            engine=field_of(row, "engine", str),
+            findings=findings_of(row),
+            metadata=field_of(row, "metadata", dict),
         )
 
 
@@ -213,12 +233,14 @@ class Failure:
     @classmethod
     def from_json(cls, line: bytes | str) -> Self:
         """The failure of one line of a failures file. Raises InvalidRecord with what is wrong."""
-        row = _json_object(line)
-        texts = {key: _field(row, key, str) for key in ("id", "stage", "kind", "message", "input")}
+        row = json_object(line)
+        texts = {
+            key: field_of(row, key, str) for key in ("id", "stage", "kind", "message", "input")
+        }
         transient = row.get("transient")
         if not isinstance(transient, bool):
             raise InvalidRecord('"transient" is not true or false')
-        return cls(attempts=_field(row, "attempts", int), transient=transient, **texts)
+        return cls(attempts=field_of(row, "attempts", int), transient=transient, **texts)
 
 
 Outcome = Record | Failure
@@ -231,43 +253,3 @@ _TERMINAL_CONTROLS = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\
 def for_terminal(line: bytes) -> bytes:
     """A line of JSON that says the same without a byte that steers a terminal."""
     return _TERMINAL_CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
-
-
-def _json_object(line: bytes | str) -> dict[str, Any]:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRecord(f"not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise InvalidRecord("not a JSON object")
-    return row
-
-
-def _field(row: Mapping[str, object], key: str, kind: type[_T]) -> _T:
-    value = row.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InvalidRecord(f'"{key}" is not {_TYPE_NAMES[kind]}')
-    return value
-
-
-def _tokens(usage: Mapping[str, object], key: str) -> int | None:
-    return None if usage.get(key) is None else _field(usage, key, int)
-
-
-def _findings(row: Mapping[str, object]) -> tuple[str, ...]:
-    findings = _field(row, "findings", list)
-    if not all(isinstance(finding, str) for finding in findings):
-        raise InvalidRecord('"findings" is not a list of strings')
-    return tuple(findings)
-
-
-def _texts(dialogue: list[object]) -> list[str]:
-    """The texts of a `dialogue` list, if its speakers alternate as they must."""
-    texts = []
-    for position, entry in enumerate(dialogue):
-        speaker = "responder" if position % 2 else "instructor"
-        text = entry.get(speaker) if isinstance(entry, dict) and len(entry) == 1 else None
-        if not isinstance(text, str):
-            raise InvalidRecord(f'"dialogue"[{position}] is not {{"{speaker}": "..."}}')
-        texts.append(text)
-    return texts

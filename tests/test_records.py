@@ -34,6 +34,7 @@ ROW: dict[str, Any] = {
     "engine": "dria",
     "usage": {"prompt_tokens": 7, "completion_tokens": None},
     "findings": ["short"],
+    "reasoning": ["Waves, perhaps.", None, "“Hm” 🐦", None],
     "metadata": {"topic": "light", "n": None},
 }
 FAILURE: dict[str, Any] = {
@@ -51,12 +52,20 @@ FAILURE: dict[str, Any] = {
 def records(draw: st.DrawFn) -> Record:
     """Any record."""
     turns = tuple(draw(st.lists(st.builds(Turn, SPOKEN, SPOKEN), min_size=1, max_size=4)))
+    number = 2 * len(turns)
+    thoughts = st.lists(st.none() | SPOKEN, min_size=number, max_size=number)
+    reasoning = tuple(draw(thoughts))
     return Record(
         id=draw(TEXT),
         instructor_persona=draw(TEXT),
         responding_persona=draw(TEXT),
         num_turns=len(turns),
-        dialogue=Dialogue(turns, draw(TEXT), draw(st.builds(Usage, TOKENS, TOKENS))),
+        dialogue=Dialogue(
+            turns,
+            draw(TEXT),
+            draw(st.builds(Usage, TOKENS, TOKENS)),
+            reasoning=reasoning if any(reasoning) else None,
+        ),
         engine=draw(TEXT),
         findings=tuple(draw(st.lists(TEXT, max_size=3))),
         metadata=draw(st.dictionaries(TEXT, JSON, max_size=4)),
@@ -75,6 +84,12 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     line = record.to_json()
     assert Record.from_json(line) == record
     assert Record.from_json(line.decode()) == record
+
+
+def test_a_row_of_before_there_was_reasoning_is_read() -> None:
+    """It has none, and is a good row."""
+    old = {key: value for key, value in ROW.items() if key != "reasoning"}
+    assert Record.from_json(json.dumps(old)).dialogue.reasoning is None
 
 
 @settings(deadline=None, max_examples=100)
@@ -113,7 +128,7 @@ def test_the_types_of_a_record_never_change(record: Record) -> None:
     speakers = [list(entry) for entry in row["dialogue"]]
     assert speakers == [["instructor"], ["responder"]] * row["num_turns"]
     for key, value in ROW.items():
-        assert type(row[key]) is type(value)
+        assert type(row[key]) is type(value) or (key == "reasoning" and row[key] is None)
 
 
 def test_a_row_is_written_as_the_documentation_shows_it() -> None:
@@ -186,7 +201,7 @@ def without(row: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != key}
 
 
-@pytest.mark.parametrize("key", list(ROW))
+@pytest.mark.parametrize("key", [key for key in ROW if key != "reasoning"])
 def test_a_row_lacks_nothing(key: str) -> None:
     """A row without one of its keys is refused, and the error names the key."""
     with pytest.raises(InvalidRecord, match=f'"{key}"'):
@@ -239,6 +254,9 @@ def test_a_line_is_an_object(kind: type[Record | Failure], line: str) -> None:
         ("findings", "short"),
         ("findings", [1]),
         ("findings", [None]),
+        ("reasoning", "Hm"),
+        ("reasoning", ["Hm", 1, None, None]),
+        ("reasoning", ["Hm"]),
         ("metadata", None),
         ("metadata", []),
     ],

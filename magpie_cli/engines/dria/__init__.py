@@ -30,7 +30,7 @@ from magpie_cli.engines.dria.workflow import Workflows
 from magpie_cli.engines.http_server import CONNECT_TIMEOUT, open_session
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import NotFinished, UsageError
-from magpie_cli.records import Dialogue, Usage, Utterance
+from magpie_cli.records import Dialogue
 from magpie_cli.settings import Settings
 
 NAMES_SHOWN = 5
@@ -109,7 +109,7 @@ class DriaEngine:
             return Dialogue.from_utterances(had, self.model)
         workflow = self._workflows.fill(request)
         answer = await self._tasks.ask(request.id, self._asks, workflow, 2 * request.num_turns)
-        new = (Utterance(text, Usage()) for text in answer.utterances[len(had) :])
+        new = answer.utterances[len(had) :]
         return Dialogue.from_utterances([*had, *new], answer.model or self._asks)
 
 
