@@ -6,7 +6,7 @@ from magpie_cli.checks.manner import is_truncated
 from magpie_cli.checks.spoken import Spoken
 from magpie_cli.engine import ChatModel, Completion, DialogueRequest, Sampling
 from magpie_cli.prompts import Prompts, Views
-from magpie_cli.records import Dialogue
+from magpie_cli.records import Dialogue, Utterance
 
 
 class ChatEngine:
@@ -22,20 +22,19 @@ class ChatEngine:
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """Ask for each utterance that the request does not have already. Raises EngineError."""
         views = Views(self._prompts, request.pair, request.num_turns)
-        views.replay(request.utterances)
-        usage, findings = request.usage, [*request.findings]
-        for position in range(len(request.utterances), request.length):
+        utterances = [*request.utterances]
+        views.replay(utterance.text for utterance in utterances)
+        for position in range(len(utterances), request.length):
             completion = await self._chat.complete(
                 views.next_speaker, self._sampling_at(position, request.seed)
             )
-            views.say(completion.text)
-            usage += completion.usage
-            found = _found(completion)
-            findings += found
-            request.on_utterance(completion.text, completion.usage, found)
-        return Dialogue.from_utterances(
-            views.utterances, self.model, usage, findings, end=request.end
-        )
+            utterance = Utterance(
+                completion.text, completion.usage, _found(completion), completion.reasoning
+            )
+            views.say(utterance.text)
+            utterances.append(utterance)
+            request.on_utterance(utterance)
+        return Dialogue.from_utterances(utterances, self.model, end=request.end)
 
     def _sampling_at(self, position: int, seed: int | None) -> Sampling:
         """The run's sampling, with a seed of its own for each utterance."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError, NotFinished
-from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Speaker, Usage
+from magpie_cli.records import Dialogue, PersonaPair, Speaker, Usage, Utterance
 
 NO_SYSTEM_ROLE = "no_system_role"  # the kind of PairRefused where a model takes no system message
 
@@ -81,18 +81,22 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `text` is stripped and never empty; `finish_reason` as the server named it."""
+    """One answer. `text` is stripped and never empty; `finish_reason` as the server named it.
+
+    `reasoning` is what the model thought before, None where it said nothing of that.
+    """
 
     text: str
     finish_reason: str | None
     usage: Usage
+    reasoning: str | None = None
 
 
 def ignore_sentence(sentence: str) -> None:
     """For a preparation that nobody watches."""
 
 
-def ignore_utterance(text: str, usage: Usage, findings: tuple[str, ...]) -> None:
+def ignore_utterance(utterance: Utterance) -> None:
     """For a request whose progress nobody watches."""
 
 
@@ -115,21 +119,18 @@ class DialogueRequest:
     """One dialogue to make.
 
     `id` names the record. `seed` is this dialogue's own, None for none. `utterances` are those that
-    an earlier run already has, `usage` what they took and `findings` what was found in them.
-    `on_utterance` is called with each new one, what it took and what was found in it, before the
-    next is asked for; not by an engine to which they come all at once. `end` has the last word,
-    `system` is the line that the responder obeys, as the record is to hold it, and `columns` the
-    values of those columns that the prompts name.
+    an earlier run already has. `on_utterance` is called with each new one before the next is asked
+    for; not by an engine to which they come all at once. `end` has the last word, `system` is the
+    line that the responder obeys, as the record is to hold it, and `columns` the values of those
+    columns that the prompts name.
     """
 
     id: str
     pair: PersonaPair
     num_turns: int
     seed: int | None = None
-    utterances: tuple[str, ...] = ()
-    usage: Usage = NO_TOKENS
-    findings: tuple[str, ...] = ()
-    on_utterance: Callable[[str, Usage, tuple[str, ...]], None] = ignore_utterance
+    utterances: tuple[Utterance, ...] = ()
+    on_utterance: Callable[[Utterance], None] = ignore_utterance
     end: Speaker = "responder"
     system: str | None = None
     columns: tuple[object, ...] = ()

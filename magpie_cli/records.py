@@ -8,16 +8,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
 import orjson
 
 from magpie_cli.errors import InvalidRecord
+from magpie_cli.fields import (
+    field_of,
+    findings_of,
+    json_object,
+    reasoning_of,
+    texts_of,
+    tokens_of,
+)
 
 Speaker = Literal["instructor", "responder"]
-
-_T = TypeVar("_T", str, int, list[Any], dict[str, Any])
-_TYPE_NAMES = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,19 @@ def _add(left: int | None, right: int | None) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Utterance:
+    """One speaker's words: what they took, and what was found in them, by the names of checks.
+
+    `reasoning` is what the model thought before them, None where it said nothing of that.
+    """
+
+    text: str
+    usage: Usage = NO_TOKENS
+    findings: tuple[str, ...] = ()
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One instructor utterance and the responder's answer to it; neither is blank.
 
@@ -78,36 +96,62 @@ class Turn:
 class Dialogue:
     """The turns of one pair, the model that wrote them, what they took, and what was found in them.
 
-    `findings` are names of checks, each once.
+    `findings` are names of checks, each once. `reasoning` is what the model thought before each
+    utterance, None for nothing; None altogether where it thought nothing at all.
     """
 
     turns: tuple[Turn, ...]
     model: str
     usage: Usage = NO_TOKENS
     findings: tuple[str, ...] = ()
+    reasoning: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.turns:
             raise InvalidRecord("a dialogue has at least one turn")
         if any(turn.responder is None for turn in self.turns[:-1]):
             raise InvalidRecord("only the last turn may have no answer")
+        if self.reasoning is not None and len(self.reasoning) != len(self.utterances):
+            raise InvalidRecord(f"{len(self.reasoning)} of reasoning, not one for each utterance")
 
     @classmethod
     def from_utterances(
+        cls, utterances: Sequence[Utterance], model: str, *, end: Speaker = "responder"
+    ) -> Self:
+        """From instructor, responder, instructor, ...; InvalidRecord if `end` is not the last."""
+        return cls.from_texts(
+            [utterance.text for utterance in utterances],
+            model,
+            sum((utterance.usage for utterance in utterances), NO_TOKENS),
+            [name for utterance in utterances for name in utterance.findings],
+            [utterance.reasoning for utterance in utterances],
+            end=end,
+        )
+
+    @classmethod
+    def from_texts(  # noqa: PLR0913 - what is known of a dialogue
         cls,
-        utterances: Sequence[str],
+        texts: Sequence[str],
         model: str,
         usage: Usage = NO_TOKENS,
         findings: Iterable[str] = (),
+        reasoning: Iterable[str | None] = (),
         *,
         end: Speaker = "responder",
     ) -> Self:
-        """From instructor, responder, instructor, ...; InvalidRecord if `end` is not the last."""
-        if utterances and (len(utterances) % 2 == 0) != (end == "responder"):
-            raise InvalidRecord(f"{len(utterances)} utterances: the {end} has the last word")
-        pairs = zip_longest(utterances[::2], utterances[1::2])
+        """As from_utterances, of words alone and of what is known of them all together."""
+        if texts and (len(texts) % 2 == 0) != (end == "responder"):
+            raise InvalidRecord(f"{len(texts)} utterances: the {end} has the last word")
+        pairs = zip_longest(texts[::2], texts[1::2])
         each_once = tuple(dict.fromkeys(findings))
-        return cls(tuple(Turn(*pair) for pair in pairs), model, usage, each_once)
+        thought = tuple(reasoning)
+        return cls(
+            tuple(Turn(*pair) for pair in pairs),
+            model,
+            usage,
+            each_once,
+            thought if any(thought) else None,
+        )
 
     @property
     def end(self) -> Speaker:
@@ -167,6 +211,7 @@ class Record:
                 "engine": self.engine,
                 "usage": self.dialogue.usage,
                 "findings": self.findings,
+                "reasoning": self.dialogue.reasoning,
                 "metadata": self.metadata,
             },
             option=orjson.OPT_APPEND_NEWLINE,
@@ -176,27 +221,28 @@ class Record:
     def from_json(cls, line: bytes | str, end: Speaker | None = None) -> Self:
         """The record of one output line; None: whoever has the last word may have it.
 
-        Raises InvalidRecord with what is wrong. Rows from before there was a `system` lack the key.
+        Raises InvalidRecord with what is wrong. Older rows lack `system` or `reasoning`.
         """
-        row = _json_object(line)
-        usage = _field(row, "usage", dict)
-        utterances = _utterances(_field(row, "dialogue", list))
-        end = end or ("instructor" if len(utterances) % 2 else "responder")
+        row = json_object(line)
+        usage = field_of(row, "usage", dict)
+        texts = texts_of(field_of(row, "dialogue", list))
+        end = end or ("instructor" if len(texts) % 2 else "responder")
         return cls(
-            id=_field(row, "id", str),
-            instructor_persona=_field(row, "instructor_persona", str),
-            responding_persona=_field(row, "responding_persona", str),
-            num_turns=_field(row, "num_turns", int),
-            dialogue=Dialogue.from_utterances(
-                utterances,
-                _field(row, "model", str),
-                Usage(_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")),
+            id=field_of(row, "id", str),
+            instructor_persona=field_of(row, "instructor_persona", str),
+            responding_persona=field_of(row, "responding_persona", str),
+            num_turns=field_of(row, "num_turns", int),
+            dialogue=Dialogue.from_texts(
+                texts,
+                field_of(row, "model", str),
+                Usage(tokens_of(usage, "prompt_tokens"), tokens_of(usage, "completion_tokens")),
+                reasoning=reasoning_of(row),
                 end=end,
             ),
-            engine=_field(row, "engine", str),
-            findings=_findings(row),
-            metadata=_field(row, "metadata", dict),
-            system=None if row.get("system") is None else _field(row, "system", str),
+            engine=field_of(row, "engine", str),
+            findings=findings_of(row),
+            metadata=field_of(row, "metadata", dict),
+            system=None if row.get("system") is None else field_of(row, "system", str),
             end=end,
         )
 
@@ -225,12 +271,14 @@ class Failure:
     @classmethod
     def from_json(cls, line: bytes | str) -> Self:
         """The failure of one line of a failures file. Raises InvalidRecord with what is wrong."""
-        row = _json_object(line)
-        texts = {key: _field(row, key, str) for key in ("id", "stage", "kind", "message", "input")}
+        row = json_object(line)
+        texts = {
+            key: field_of(row, key, str) for key in ("id", "stage", "kind", "message", "input")
+        }
         transient = row.get("transient")
         if not isinstance(transient, bool):
             raise InvalidRecord('"transient" is not true or false')
-        return cls(attempts=_field(row, "attempts", int), transient=transient, **texts)
+        return cls(attempts=field_of(row, "attempts", int), transient=transient, **texts)
 
 
 Outcome = Record | Failure
@@ -243,43 +291,3 @@ _TERMINAL_CONTROLS = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\
 def for_terminal(line: bytes) -> bytes:
     """A line of JSON that says the same without a byte that steers a terminal."""
     return _TERMINAL_CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
-
-
-def _json_object(line: bytes | str) -> dict[str, Any]:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRecord(f"not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise InvalidRecord("not a JSON object")
-    return row
-
-
-def _field(row: Mapping[str, object], key: str, kind: type[_T]) -> _T:
-    value = row.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InvalidRecord(f'"{key}" is not {_TYPE_NAMES[kind]}')
-    return value
-
-
-def _tokens(usage: Mapping[str, object], key: str) -> int | None:
-    return None if usage.get(key) is None else _field(usage, key, int)
-
-
-def _findings(row: Mapping[str, object]) -> tuple[str, ...]:
-    findings = _field(row, "findings", list)
-    if not all(isinstance(finding, str) for finding in findings):
-        raise InvalidRecord('"findings" is not a list of strings')
-    return tuple(findings)
-
-
-def _utterances(dialogue: list[object]) -> list[str]:
-    """The texts of a `dialogue` list, if its speakers alternate as they must."""
-    utterances = []
-    for position, entry in enumerate(dialogue):
-        speaker = "responder" if position % 2 else "instructor"
-        text = entry.get(speaker) if isinstance(entry, dict) and len(entry) == 1 else None
-        if not isinstance(text, str):
-            raise InvalidRecord(f'"dialogue"[{position}] is not {{"{speaker}": "..."}}')
-        utterances.append(text)
-    return utterances

@@ -7,7 +7,7 @@ from dataclasses import replace
 from magpie_cli.engine import DialogueRequest, Engine, PairRefused, Transient
 from magpie_cli.errors import InvalidRecord, MagpieError
 from magpie_cli.feed import Feed
-from magpie_cli.records import Failure, Outcome, Record, Usage
+from magpie_cli.records import Failure, Outcome, Record, Utterance
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.store import Store
 from magpie_cli.tally import Tally
@@ -92,17 +92,11 @@ def _begun(request: DialogueRequest, store: Store) -> DialogueRequest:
     """With what an earlier run has of it, and every utterance kept the moment it is there."""
     had = store.begin(request.id, request.pair, request.num_turns, request.columns)
 
-    def heard(text: str, usage: Usage, findings: tuple[str, ...]) -> None:
-        request.on_utterance(text, usage, findings)
-        store.heard(request.id, text, usage, findings)
+    def heard(utterance: Utterance) -> None:
+        request.on_utterance(utterance)
+        store.heard(request.id, utterance)
 
-    return replace(
-        request,
-        utterances=tuple(had.utterances),
-        usage=had.usage,
-        findings=tuple(had.findings),
-        on_utterance=heard,
-    )
+    return replace(request, utterances=tuple(had.utterances), on_utterance=heard)
 
 
 def _failure(

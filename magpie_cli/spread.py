@@ -10,7 +10,7 @@ from functools import partial
 
 from magpie_cli.engine import DialogueRequest, Engine, ServerLost
 from magpie_cli.pace.gate import Gate
-from magpie_cli.records import Dialogue, Usage
+from magpie_cli.records import Dialogue, Utterance
 
 
 @dataclass(slots=True, eq=False)
@@ -38,27 +38,17 @@ class SpreadEngine:
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """As Engine.dialogue, begun at one server and perhaps ended at another."""
-        utterances, spent = [*request.utterances], request.usage
-        findings = request.findings
+        utterances = [*request.utterances]
 
-        def heard(text: str, usage: Usage, found: tuple[str, ...]) -> None:
-            nonlocal spent, findings
-            utterances.append(text)
-            spent += usage
-            findings += found
-            request.on_utterance(text, usage, found)
+        def heard(utterance: Utterance) -> None:
+            utterances.append(utterance)
+            request.on_utterance(utterance)
 
         lost: list[Server] = []
         while True:
             server = min(self._servers, key=lambda server: server.reluctance(lost))
             server.in_flight += 1
-            so_far = replace(
-                request,
-                utterances=tuple(utterances),
-                usage=spent,
-                findings=findings,
-                on_utterance=heard,
-            )
+            so_far = replace(request, utterances=tuple(utterances), on_utterance=heard)
             try:
                 return await server.engine.dialogue(so_far)
             except ServerLost:

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from magpie_cli.records import Failure, Outcome, Usage
+from magpie_cli.records import Failure, Outcome, Utterance
 
 
 @dataclass(slots=True)
@@ -36,14 +36,10 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
-    def heard(
-        self,
-        text: str,  # noqa: ARG002 - called as on_utterance
-        usage: Usage,
-        findings: tuple[str, ...] = (),
-    ) -> None:
+    def heard(self, utterance: Utterance) -> None:
         """One more utterance, which its tokens were spent on."""
-        self.cut += "truncated" in findings
+        usage = utterance.usage
+        self.cut += "truncated" in utterance.findings
         self.tokens += usage.completion_tokens or 0
         self.spent += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 

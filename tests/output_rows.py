@@ -38,7 +38,7 @@ def record(
     **metadata: object,
 ) -> Record:
     """A row with these utterances."""
-    dialogue = Dialogue.from_utterances(utterances, "some-model", Usage(10, 100))
+    dialogue = Dialogue.from_texts(utterances, "some-model", Usage(10, 100))
     turns = len(utterances) // 2
     return Record(id_, SCIENTIST, LIBRARIAN, turns, dialogue, "echo", tuple(findings), metadata)
 

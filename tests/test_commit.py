@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.records import PersonaPair, Usage
+from magpie_cli.records import PersonaPair, Usage, Utterance
 from magpie_cli.settings import Fsync
 from magpie_cli.store import Facts, Store, StoreOptions, open_store
 from magpie_cli.store.commit import INTERVAL, Commit
@@ -104,7 +104,7 @@ def test_failures_and_utterances_are_made_durable_too(tmp_path: Path, disk: Disk
     ) as store:
         before = disk.calls
         store.begin("a", PAIR, 2)
-        store.heard("a", "a word", Usage(1, 1))
+        store.heard("a", Utterance("a word", Usage(1, 1)))
         keep(store, failure("b"), record("c"))
         assert disk.calls - before == 2 + 1
 

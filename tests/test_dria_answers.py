@@ -13,6 +13,7 @@ import pytest
 from magpie_cli.engine import EngineError, PairRefused, Transient
 from magpie_cli.engines.dria.answers import Answer, open_answer, read_answer
 from magpie_cli.engines.dria.sdk import Sdk, Sealed, TaskKeys
+from magpie_cli.records import Usage, Utterance
 
 NODE = coincurve.PrivateKey(b"\1" * 32)
 FORGER = coincurve.PrivateKey(b"\2" * 32)
@@ -73,11 +74,30 @@ def opened(sdk: Sdk, answer: Sealed, keys: TaskKeys, node: str) -> Answer | Engi
     return open_answer(sdk, answer, keys.private, node, len(WORDS))
 
 
+def spoken(*texts: str) -> tuple[Utterance, ...]:
+    """Utterances of which nothing is known but their words."""
+    return tuple(Utterance(text, Usage()) for text in texts)
+
+
 def test_what_the_node_wrote_is_read(sdk: Sdk, keys: TaskKeys, node: str) -> None:
     """Utterances come decrypted and stripped, with the model that the node names."""
     answer = sealed(written(keys, [f" {word}\n" for word in WORDS]))
     assert answer.task_id == "task"
-    assert opened(sdk, answer, keys, node) == Answer(tuple(WORDS), "m")
+    assert opened(sdk, answer, keys, node) == Answer(spoken(*WORDS), "m")
+
+
+def test_what_a_node_thought_is_not_what_it_said(sdk: Sdk, keys: TaskKeys, node: str) -> None:
+    """Reasoning goes to its own place; where there is nothing else, another node is asked."""
+    thoughts = ["one", "<think>\nTwo it is.\n</think>\n\ntwo", "So: three.</think>three", "four"]
+    answer = opened(sdk, sealed(written(keys, thoughts)), keys, node)
+    assert isinstance(answer, Answer)
+    assert [utterance.text for utterance in answer.utterances] == WORDS
+    assert [utterance.reasoning for utterance in answer.utterances] == [
+        *(None, "Two it is.", "So: three.", None)
+    ]
+    empty = opened(sdk, sealed(written(keys, [*WORDS[:3], "<think>Hm"])), keys, node)
+    assert isinstance(empty, Transient)
+    assert empty.kind == "empty_reply"
 
 
 def test_what_another_node_signed_is_passed_over(sdk: Sdk, keys: TaskKeys, node: str) -> None:
@@ -197,7 +217,7 @@ def test_nobody_is_quoted_with_the_token(sdk: Sdk, keys: TaskKeys, node: str, to
     text = json.dumps([*WORDS[:3], "a TOKEN b"]).replace("TOKEN", token)
     wrote = sealed(written(keys, text, model=f"m-{CANARY}"))
     answer = open_answer(sdk, wrote, keys.private, node, len(WORDS), hide=hidden)
-    assert answer == Answer((*WORDS[:3], "a *** b"), "m-***")
+    assert answer == Answer(spoken(*WORDS[:3], "a *** b"), "m-***")
     said = sealed({"taskId": "a--b", "error": "x" * 290 + CANARY})
     failed = open_answer(sdk, said, keys.private, node, len(WORDS), hide=hidden)
     assert isinstance(failed, Transient)

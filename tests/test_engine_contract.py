@@ -14,7 +14,7 @@ from magpie_cli.engines import ENGINES, open_engine
 from magpie_cli.errors import UsageError
 from magpie_cli.pace import Pace
 from magpie_cli.prompts import own_prompts
-from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Usage
+from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Utterance
 from magpie_cli.settings import Settings
 from tests.chat_server import ChatServer, answer, cuts, refuses, resets, says, sends
 from tests.conftest import needs_llama, needs_sdk
@@ -153,15 +153,13 @@ async def test_each_utterance_is_reported_as_it_is_made(name: str, settings: Set
 
     Not of an engine to which the whole dialogue comes at once.
     """
-    heard: list[tuple[str, Usage]] = []
+    heard: list[Utterance] = []
     async with opened(name, settings) as engine:
-        dialogue = await engine.dialogue(
-            replace(request(), on_utterance=lambda text, usage, _: heard.append((text, usage)))
-        )
+        dialogue = await engine.dialogue(replace(request(), on_utterance=heard.append))
     if name not in WHOLE:
         assert len(heard) == 6
-        assert [text for text, _ in heard] == utterances(dialogue)
-        assert sum((usage for _, usage in heard), NO_TOKENS) == dialogue.usage
+        assert [utterance.text for utterance in heard] == utterances(dialogue)
+        assert sum((utterance.usage for utterance in heard), NO_TOKENS) == dialogue.usage
     assert (dialogue.usage.completion_tokens is None) == (name == "dria")  # nobody counts there
 
 
@@ -177,8 +175,8 @@ async def test_a_dialogue_goes_on_where_an_earlier_run_ended(
         resumed = await engine.dialogue(
             replace(
                 request(),
-                utterances=tuple(utterances(whole)[:had]),
-                on_utterance=lambda text, *_: heard.append(text),
+                utterances=tuple(map(Utterance, utterances(whole)[:had])),
+                on_utterance=lambda utterance: heard.append(utterance.text),
             )
         )
     assert resumed.turns == whole.turns
@@ -190,7 +188,7 @@ async def test_earlier_utterances_are_kept_verbatim(name: str, settings: Setting
     """What an earlier run has comes back letter by letter, its spaces and braces too."""
     had = ("  {num_turns}?\n", "<persona> „ja“ \t", "\u2028third ")
     async with opened(name, settings) as engine:
-        dialogue = await engine.dialogue(replace(request(), utterances=had))
+        dialogue = await engine.dialogue(replace(request(), utterances=tuple(map(Utterance, had))))
     assert tuple(utterances(dialogue)[:3]) == had
 
 
@@ -246,7 +244,7 @@ async def test_transient_faults_do_not_show(
     heard: list[str] = []
     async with opened(name, disturbed, retries, BEHIND_A_RELAY) as engine:
         dialogue = await engine.dialogue(
-            replace(request(num_turns=6), on_utterance=lambda text, *_: heard.append(text))
+            replace(request(num_turns=6), on_utterance=lambda said: heard.append(said.text))
         )
     async with opened(name, settings) as engine:
         undisturbed = await engine.dialogue(request(num_turns=6))

@@ -62,6 +62,14 @@ async def test_pieces_make_one_answer() -> None:
     assert done == Completion("two words", "stop", Usage(5, 2))
 
 
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+async def test_pieces_of_reasoning_make_one_thought(key: str) -> None:
+    """What comes beside the words is put together, and stays beside them."""
+    thought = [{"choices": [{"delta": {key: word}}]} for word in ("Two, ", "I think.")]
+    done = await joined(FIRST, *thought, says("two words"), LAST)
+    assert (done.text, done.reasoning) == ("two words", "Two, I think.")
+
+
 async def test_pieces_of_a_plain_text_make_one_answer() -> None:
     """The older API says `text` where chats have a `delta`."""
     pieces = [{"choices": [{"text": word}]} for word in (" two", " words")]
@@ -77,7 +85,7 @@ async def test_pieces_of_a_plain_text_make_one_answer() -> None:
         pytest.param({"choices": []}, id="no choice"),
         pytest.param({"choices": [{"delta": {}}]}, id="no words"),
         pytest.param({"choices": [{"delta": {"role": "assistant"}}]}, id="a role"),
-        pytest.param({"choices": [{"delta": {"reasoning_content": "hm"}}]}, id="thoughts"),
+        pytest.param({"choices": [{"delta": {"reasoning_content": None}}]}, id="no thought"),
         pytest.param({"usage": None}, id="no usage"),
     ],
 )

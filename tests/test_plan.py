@@ -14,7 +14,7 @@ from magpie_cli.engine import DialogueRequest
 from magpie_cli.ids import IdSet
 from magpie_cli.personas import PairReader
 from magpie_cli.plan import LONG_STRETCH, Plan, dialogue_seed
-from magpie_cli.records import Failure, Usage
+from magpie_cli.records import Failure, Usage, Utterance
 from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.tally import Tally
 from tests.conftest import PAIR
@@ -157,8 +157,8 @@ def test_no_line_takes_the_id_of_a_sample() -> None:
 def test_each_request_reports_to_the_tally() -> None:
     """The tokens of a request are counted as they are spent."""
     work = planned(row("a"))
-    work.requests[0].on_utterance("Why?", Usage(10, 3), ())
-    work.requests[0].on_utterance("Because.", Usage(None, None), ())
+    work.requests[0].on_utterance(Utterance("Why?", Usage(10, 3)))
+    work.requests[0].on_utterance(Utterance("Because.", Usage()))
     assert work.tally.tokens == 3
 
 

@@ -37,6 +37,7 @@ ROW: dict[str, Any] = {
     "engine": "dria",
     "usage": {"prompt_tokens": 7, "completion_tokens": None},
     "findings": ["short"],
+    "reasoning": ["Waves, perhaps.", None, "“Hm” 🐦", None],
     "metadata": {"topic": "light", "n": None},
 }
 FAILURE: dict[str, Any] = {
@@ -57,12 +58,20 @@ def records(draw: st.DrawFn) -> Record:
     end = draw(st.sampled_from(ENDS))
     if end == "instructor":
         turns = (*turns[:-1], replace(turns[-1], responder=None))
+    number = 2 * len(turns) - (end == "instructor")
+    thoughts = st.lists(st.none() | SPOKEN, min_size=number, max_size=number)
+    reasoning = tuple(draw(thoughts))
     return Record(
         id=draw(TEXT),
         instructor_persona=draw(TEXT),
         responding_persona=draw(TEXT),
         num_turns=len(turns),
-        dialogue=Dialogue(turns, draw(TEXT), draw(st.builds(Usage, TOKENS, TOKENS))),
+        dialogue=Dialogue(
+            turns,
+            draw(TEXT),
+            draw(st.builds(Usage, TOKENS, TOKENS)),
+            reasoning=reasoning if any(reasoning) else None,
+        ),
         engine=draw(TEXT),
         findings=tuple(draw(st.lists(TEXT, max_size=3))),
         metadata=draw(st.dictionaries(TEXT, JSON, max_size=4)),
@@ -83,6 +92,12 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     line = record.to_json()
     assert Record.from_json(line) == record
     assert Record.from_json(line.decode()) == record
+
+
+def test_a_row_of_before_there_was_reasoning_is_read() -> None:
+    """It has none, and is a good row."""
+    old = {key: value for key, value in ROW.items() if key != "reasoning"}
+    assert Record.from_json(json.dumps(old)).dialogue.reasoning is None
 
 
 @settings(deadline=None, max_examples=100)
@@ -122,9 +137,10 @@ def test_the_types_of_a_record_never_change(record: Record) -> None:
     all_of_them = [["instructor"], ["responder"]] * row["num_turns"]
     assert speakers == all_of_them[: len(all_of_them) - (record.end == "instructor")]
     for key, value in ROW.items():
-        if key != "system":
+        if key not in ("system", "reasoning"):
             assert type(row[key]) is type(value)
     assert row["system"] == record.system
+    assert (row["reasoning"] is None) == (record.dialogue.reasoning is None)
 
 
 def test_a_row_is_written_as_the_documentation_shows_it() -> None:
@@ -153,8 +169,8 @@ def test_who_was_asked_for_has_the_last_word(number: int) -> None:
     said = ["word"] * number
     last, other = ENDS if number % 2 else ENDS[::-1]
     with pytest.raises(InvalidRecord, match=f"the {other} has the last word"):
-        Dialogue.from_utterances(said, "tiny", end=other)
-    dialogue = Dialogue.from_utterances(said, "tiny", end=last)
+        Dialogue.from_texts(said, "tiny", end=other)
+    dialogue = Dialogue.from_texts(said, "tiny", end=last)
     assert (dialogue.end, dialogue.utterances) == (last, tuple(said))
     good = Record("a", "b", "c", len(dialogue.turns), dialogue, "echo", (), {}, end=last)
     with pytest.raises(InvalidRecord, match=f"the {last} has the last word, not the {other}"):
@@ -180,14 +196,14 @@ def test_rows_from_before_there_was_a_system_line_are_read() -> None:
 def test_a_dialogue_has_a_turn() -> None:
     """A dialogue of no utterances cannot be built."""
     with pytest.raises(InvalidRecord, match="at least one"):
-        Dialogue.from_utterances([], "tiny")
+        Dialogue.from_texts([], "tiny")
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(SPOKEN, min_size=1, max_size=4).map(lambda said: said * 2))
 def test_utterances_alternate(said: list[str]) -> None:
     """A dialogue gives its utterances in order, the instructor's first, each under its speaker."""
-    entries = Dialogue.from_utterances(said, "tiny").as_list()
+    entries = Dialogue.from_texts(said, "tiny").as_list()
     assert [text for entry in entries for text in entry.values()] == said
     assert [list(entry) for entry in entries] == [["instructor"], ["responder"]] * (len(said) // 2)
 
@@ -220,7 +236,7 @@ def without(row: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != key}
 
 
-@pytest.mark.parametrize("key", [key for key in ROW if key != "system"])
+@pytest.mark.parametrize("key", [key for key in ROW if key not in ("system", "reasoning")])
 def test_a_row_lacks_nothing(key: str) -> None:
     """A row without one of its keys is refused, and the error names the key."""
     with pytest.raises(InvalidRecord, match=f'"{key}"'):
@@ -275,6 +291,9 @@ def test_a_line_is_an_object(kind: type[Record | Failure], line: str) -> None:
         ("findings", "short"),
         ("findings", [1]),
         ("findings", [None]),
+        ("reasoning", "Hm"),
+        ("reasoning", ["Hm", 1, None, None]),
+        ("reasoning", ["Hm"]),
         ("metadata", None),
         ("metadata", []),
     ],

@@ -11,14 +11,21 @@ from signal import SIGINT
 import pytest
 
 from magpie_cli.errors import MagpieError
-from magpie_cli.records import PersonaPair, Record, Usage
-from magpie_cli.store import Facts, StoreOptions, open_store
+from magpie_cli.records import PersonaPair, Record, Usage, Utterance
+from magpie_cli.store import Begun, Facts, StoreOptions, open_store
 from tests.conftest import Magpie, clean_environment
 from tests.processes import MAGPIE, command_started, end, wait_for_words
 from tests.test_failures import pair, write
 from tests.test_store import IDENTITY, ids_of, keep, record
 
 PAIR = PersonaPair("", "a scientist", "a librarian", None, {}, 1, "{}")
+
+
+def texts(begun: Begun) -> list[str]:
+    """What there is of a dialogue."""
+    return [utterance.text for utterance in begun.utterances]
+
+
 SMALL = 'ulimit -f 4; exec "$@" generate in.jsonl --engine echo -o out.jsonl -j 2'  # 2 or 4 KB
 
 
@@ -86,14 +93,14 @@ def test_a_full_disk_costs_utterances_and_no_row(tmp_path: Path) -> None:
     with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         for name in ("full", "later"):
             store.begin(name, PAIR, 3)
-            store.heard(name, "one", Usage(1, 1))
+            store.heard(name, Utterance("one", Usage(1, 1)))
         with no_file_over(3_000):
-            store.heard("full", "x" * 5000, Usage(1, 1))
-        store.heard("full", "three", Usage(1, 1))
-        store.heard("later", "two", Usage(1, 1))
+            store.heard("full", Utterance("x" * 5000, Usage(1, 1)))
+        store.heard("full", Utterance("three", Usage(1, 1)))
+        store.heard("later", Utterance("two", Usage(1, 1)))
     with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
-        assert store.begin("full", PAIR, 3).utterances == ["one"]
-        assert store.begin("later", PAIR, 3).utterances == ["one", "two"]
+        assert texts(store.begin("full", PAIR, 3)) == ["one"]
+        assert texts(store.begin("later", PAIR, 3)) == ["one", "two"]
 
 
 def small_disk(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pytest
 
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Dialogue, PersonaPair, Record, Turn, Usage
+from magpie_cli.records import Dialogue, PersonaPair, Record, Turn, Usage, Utterance
 from magpie_cli.store import Facts, StoreOptions, open_store, turn_log
 from tests.chat_server import ChatServer, hangs, refuses
 from tests.conftest import Magpie, rows_of
@@ -204,21 +204,24 @@ def test_the_log_does_not_grow_with_the_run(tmp_path: Path) -> None:
     sizes = []
     with small(2_000), open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         store.begin("first", PAIR, 2)
-        store.heard("first", "It stays.", Usage(1, 1))
+        store.heard("first", Utterance("It stays.", Usage(1, 1)))
         for n in range(100):
             begun = store.begin(f"d{n}", PAIR, 2)
             for text in ("one", "two", "three", "four"):
-                store.heard(f"d{n}", text, Usage(1, 1))
-            assert begun.utterances == ["one", "two", "three"]  # the fourth makes a row
-            asyncio.run(store.write(whole(f"d{n}", [*begun.utterances, "four"])))
+                store.heard(f"d{n}", Utterance(text, Usage(1, 1)))
+            kept = [utterance.text for utterance in begun.utterances]
+            assert kept == ["one", "two", "three"]  # the fourth makes a row
+            asyncio.run(store.write(whole(f"d{n}", [*kept, "four"])))
             sizes.append(log.stat().st_size)
-        store.heard("first", "And goes on.", Usage(2, 2))
+        store.heard("first", Utterance("And goes on.", Usage(2, 2)))
     assert max(sizes) < 2_000 + 1_000
     with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
         assert len(store.done) == 100
         found = store.begin("first", PAIR, 2)
-        assert found.utterances == ["It stays.", "And goes on."]
-        assert found.usage == Usage(3, 3)
+        assert found.utterances == [
+            Utterance("It stays.", Usage(1, 1)),
+            Utterance("And goes on.", Usage(2, 2)),
+        ]
         store.finish(101, IdSet(), IdSet())
     assert not log.exists()
 
@@ -227,8 +230,9 @@ def test_a_dialogue_that_begins_again_does_not_mix_its_words(tmp_path: Path) -> 
     """What was kept under one id for other personas never stands in front of the new words."""
     output = str(tmp_path / "out.jsonl")
     other = PersonaPair("", "a scientist", "a baker", None, {}, 1, "{}")
-    for personas, before in ((PAIR, []), (other, []), (other, ["hello"]), (PAIR, [])):
+    hello = Utterance("hello", Usage(1, 1))
+    for personas, before in ((PAIR, []), (other, []), (other, [hello]), (PAIR, [])):
         with open_store(output, None, Facts(IDENTITY), StoreOptions()) as store:
             assert store.begin("a", personas, 2).utterances == before
             if not before:
-                store.heard("a", "hello", Usage(1, 1))
+                store.heard("a", hello)

@@ -34,6 +34,11 @@ _REFUSAL = re.compile(
     r"|against my (?:guidelines|programming|policy))",
     re.IGNORECASE,
 )
+# Without one of these the pattern finds nothing, and costs ten times as much.
+_REFUSAL_SAYS = (
+    *("an ai", "language model", "sorry", "against my"),
+    *("assist", "help", "fulfill", "comply", "provide", "engage"),
+)
 _REFUSES_EARLY = 200  # characters: later, somebody may speak of refusals
 _ENDS = re.compile(
     r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964:;)\]}\"'\u201d\u2019\u00bb`*_~|>-]\s*$"
@@ -63,7 +68,9 @@ def is_sycophantic(spoken: Spoken) -> bool:
 
 def is_refusal(spoken: Spoken) -> bool:
     """UltraChat-200k drops these; only at the beginning, where it is the model's own."""
-    return _REFUSAL.search(spoken.text[:_REFUSES_EARLY]) is not None
+    early = spoken.text[:_REFUSES_EARLY]
+    small = early.lower()
+    return any(words in small for words in _REFUSAL_SAYS) and _REFUSAL.search(early) is not None
 
 
 def is_truncated(spoken: Spoken) -> bool:

@@ -1,7 +1,18 @@
 """Where the words come from: the prompt, a persona, the speaker's own mouth, another language."""
 
 from magpie_cli.checks.spoken import Spoken
-from magpie_cli.checks.words import SCRIPTS, ngrams, phrases, scripts, share, spaced, words
+from magpie_cli.checks.words import (
+    SCRIPTS,
+    anchors,
+    may_share,
+    ngrams,
+    phrases,
+    scripts,
+    share,
+    spaced,
+    vocabulary,
+    words,
+)
 
 ECHO_WORDS = 6  # in a row, of the own persona
 LEAK_WORDS = 7  # in a row, of the other's
@@ -28,12 +39,14 @@ def repeats_itself(spoken: Spoken) -> bool:
     AgentLaboratory #82; the ratio of distinct words after Gopher's rules (2112.11446).
     """
     mine = words(spoken.text)
-    if len(mine) >= CIRCLE_WORDS and len(set(mine)) < DISTINCT * len(mine):
+    if len(mine) >= CIRCLE_WORDS and len(vocabulary(spoken.text)) < DISTINCT * len(mine):
         return True
     if len(mine) < FEWEST_WORDS:
         return False
-    runs = ngrams(mine, 3)
-    return any(share(runs, ngrams(words(text), 3)) > SAME for text in _own(spoken))
+    return any(
+        may_share(spoken.text, text, SAME) and share(ngrams(mine, 3), ngrams(words(text), 3)) > SAME
+        for text in _own(spoken)
+    )
 
 
 def is_other_language(spoken: Spoken) -> bool:
@@ -60,6 +73,8 @@ def _own(spoken: Spoken) -> tuple[str, ...]:
 
 def _quotes(spoken: Spoken, persona: str, size: int) -> bool:
     """A run of `size` words of the persona, which nobody has said so far."""
+    if vocabulary(spoken.text).isdisjoint(anchors(persona, size)):
+        return False
     mine = spaced(spoken.text)
     quoted = [run for run in phrases(persona, size) if run in mine]
     return any(not any(run in spaced(text) for text in spoken.before) for run in quoted)

@@ -5,6 +5,7 @@ from typing import Any
 
 from magpie_cli.engine import Completion, Message, PairRefused, Sampling, Transient
 from magpie_cli.engines.http_server import HttpServer
+from magpie_cli.engines.reasoning import beside, split_reasoning
 from magpie_cli.records import Usage
 
 _STREAMING: Mapping[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
@@ -66,14 +67,17 @@ class HttpChatModel:
 async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
     """The answer that the pieces make, in the shape of one that comes whole."""
     texts: list[str] = []
+    thoughts: list[str] = []
     finish_reason = usage = None
     try:
         async for piece in pieces:
             usage = piece.get("usage") or usage
             for choice in piece.get("choices") or ():
-                texts.append(choice.get("text") or choice.get("delta", {}).get("content") or "")
+                delta = choice.get("delta", {})
+                texts.append(choice.get("text") or delta.get("content") or "")
+                thoughts.append(beside(delta) or "")
                 finish_reason = choice.get("finish_reason") or finish_reason
-        message = {"content": "".join(texts)}
+        message = {"content": "".join(texts), "reasoning_content": "".join(thoughts)}
     except (AttributeError, TypeError) as error:
         raise Transient("bad_reply", f"a piece of the answer is malformed: {error}") from error
     if finish_reason is None:
@@ -84,7 +88,8 @@ async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
 def _completion(answer: dict[str, Any]) -> Completion:
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"]
+        message = choice["message"]
+        text, thought = message["content"], beside(message)
         finish_reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise Transient("bad_reply", "the answer has no choices[0].message.content") from error
@@ -92,10 +97,12 @@ def _completion(answer: dict[str, Any]) -> Completion:
         raise PairRefused("content_filter", "the server's content filter stopped the answer")
     if text is not None and not isinstance(text, str):
         raise Transient("bad_reply", f"the answer's content is a {type(text).__name__}")
-    if not text or not text.strip():
-        message = f"an empty answer (finish_reason {finish_reason!r})"
-        raise Transient("empty_reply", message, of_server=False)
-    return Completion(text.strip(), finish_reason, _usage(answer.get("usage")))
+    said, reasoning = split_reasoning(text or "", thought)
+    if not said:
+        only = " but for its reasoning" if reasoning else ""
+        empty = f"an empty answer{only} (finish_reason {finish_reason!r})"
+        raise Transient("empty_reply", empty, of_server=False)
+    return Completion(said, finish_reason, _usage(answer.get("usage")), reasoning)
 
 
 def _usage(usage: object) -> Usage:

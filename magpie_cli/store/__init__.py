@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, PersonaPair, Usage
+from magpie_cli.records import Outcome, PersonaPair, Utterance
 from magpie_cli.store.failures import FailedBefore
 from magpie_cli.store.files import Facts, FileStore, StoreOptions, refuse_foreign
 from magpie_cli.store.manifest import Manifest
@@ -84,7 +84,7 @@ class Store(Protocol):
         """
         ...
 
-    def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
+    def heard(self, id_: str, utterance: Utterance) -> None:
         """Keep one more utterance of a dialogue that is begun. Raises MagpieError."""
         ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, PersonaPair, Record, Usage
+from magpie_cli.records import Outcome, PersonaPair, Record, Utterance
 from magpie_cli.settings import Fsync
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile, disk_errors
@@ -130,10 +130,10 @@ class FileStore:
         """What an earlier run has of a dialogue that is about to be asked for."""
         return self._turns.begin(id_, pair, num_turns, columns)
 
-    def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
+    def heard(self, id_: str, utterance: Utterance) -> None:
         """Keep one more utterance of a dialogue that is begun."""
         with disk_errors(self._turn_log):
-            self._turns.add(id_, text, usage, findings)
+            self._turns.add(id_, utterance)
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""

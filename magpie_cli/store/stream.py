@@ -9,7 +9,7 @@ from pathlib import Path
 
 from magpie_cli.errors import UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, PersonaPair, Record, Usage, for_terminal
+from magpie_cli.records import Outcome, PersonaPair, Record, Utterance, for_terminal
 from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.disk import write_all
 from magpie_cli.store.failures import FailedBefore
@@ -68,7 +68,7 @@ class StreamStore:
         """Nothing: a stream cannot be come back to."""
         return Begun(0)
 
-    def heard(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
+    def heard(self, id_: str, utterance: Utterance) -> None:
         """Nothing is kept but whole rows."""
 
     async def write(self, outcome: Outcome) -> None:

@@ -1,19 +1,21 @@
 """The utterances of dialogues that are not finished: a crash costs the request in flight, no more.
 
-Each line is a CRC-32 in hex, a space and `{"id","of","position","text","usage","findings"}`, where
-`of` is what the words belong to, as a number: an own id may come back with other personas, or with
-other values in columns that the prompts name.
+Each line is a CRC-32 in hex, a space and `{"id","of","position","text","usage","findings",
+"reasoning"}`, where `of` is what the words belong to, as a number: an own id may come back with
+other personas, or with other values in columns that the prompts name. Older logs have no
+`reasoning`.
 """
 
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from magpie_cli.ids import IdSet
-from magpie_cli.records import NO_TOKENS, PersonaPair, Usage
+from magpie_cli.records import PersonaPair, Usage, Utterance
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile
 from magpie_cli.store.scan import lines_of
@@ -23,7 +25,7 @@ MOST_DEAD_BYTES = 32 * 1024 * 1024  # of finished dialogues, before the log is w
 
 @dataclass(slots=True)
 class Begun:
-    """What there is of a dialogue: its utterances in their order, and what they took together.
+    """What there is of a dialogue: its utterances in their order.
 
     Of the `wanted` ones, the last is not kept: it makes a row. (Where dialogues end with the
     instructor, it would be the one before, and is kept.) `is_kept` is false once an utterance
@@ -33,9 +35,7 @@ class Begun:
     of: int
     wanted: int = 0
     is_kept: bool = True
-    utterances: list[str] = field(default_factory=list)
-    usage: Usage = NO_TOKENS
-    findings: list[str] = field(default_factory=list)
+    utterances: list[Utterance] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
 
 
@@ -69,7 +69,7 @@ class TurnLog:
         found.wanted = 2 * num_turns
         return found
 
-    def add(self, id_: str, text: str, usage: Usage, findings: tuple[str, ...] = ()) -> None:
+    def add(self, id_: str, utterance: Utterance) -> None:
         """One more utterance of a dialogue that was begun. Raises OSError where the disk fails."""
         begun = self._begun[id_]
         position = len(begun.utterances)
@@ -79,9 +79,10 @@ class TurnLog:
             "id": id_,
             "of": begun.of,
             "position": position,
-            "text": text,
-            "usage": usage,
-            "findings": findings,
+            "text": utterance.text,
+            "usage": utterance.usage,
+            "findings": utterance.findings,
+            "reasoning": utterance.reasoning,
         }
         body = self._redact(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         line = b"%08x %s" % (zlib.crc32(body), body)
@@ -92,7 +93,7 @@ class TurnLog:
                 raise
             begun.is_kept = False
             return
-        _keep(begun, line, text, usage, findings)
+        _keep(begun, line, utterance)
         self._live += len(line)
 
     def end(self, id_: str) -> None:
@@ -163,15 +164,18 @@ class TurnLog:
             self.end(row["id"])
             begun = self._begun[row["id"]] = Begun(row["of"])
         if row["of"] == begun.of and row["position"] == len(begun.utterances):
-            _keep(begun, line, row["text"], Usage(**row["usage"]), row["findings"])
+            _keep(begun, line, _utterance(row))
             self._live += len(line)
 
 
-def _keep(begun: Begun, line: bytes, text: str, usage: Usage, findings: Iterable[str]) -> None:
+def _keep(begun: Begun, line: bytes, utterance: Utterance) -> None:
     begun.lines.append(line)
-    begun.utterances.append(text)
-    begun.usage += usage
-    begun.findings += findings
+    begun.utterances.append(utterance)
+
+
+def _utterance(row: dict[str, Any]) -> Utterance:
+    findings = tuple(row["findings"])
+    return Utterance(row["text"], Usage(**row["usage"]), findings, row.get("reasoning"))
 
 
 def _number(pair: PersonaPair, num_turns: int, columns: Iterable[object]) -> int:

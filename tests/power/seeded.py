@@ -169,8 +169,8 @@ DEFECTS = (
     Defect(
         "what utterances took is forgotten",
         "store/turn_log.py",
-        "    begun.usage += usage\n",
-        "",
+        'Usage(**row["usage"])',
+        "Usage()",
         TURNS,
     ),
     Defect(

@@ -7,7 +7,16 @@ from pathlib import Path
 from random import Random
 
 from magpie_cli.ids import IdSet
-from magpie_cli.records import NO_TOKENS, Dialogue, Failure, Outcome, PersonaPair, Record, Usage
+from magpie_cli.records import (
+    NO_TOKENS,
+    Dialogue,
+    Failure,
+    Outcome,
+    PersonaPair,
+    Record,
+    Usage,
+    Utterance,
+)
 from magpie_cli.settings import Fsync
 from magpie_cli.store import Facts, Store, StoreOptions, open_store
 
@@ -28,9 +37,9 @@ class Task:
         """Its id."""
         return self.pair.id
 
-    def usage(self, heard: int) -> Usage:
-        """What its first `heard` utterances took."""
-        return sum((Usage(len(text), 1) for text in self.utterances[:heard]), NO_TOKENS)
+    def heard(self, number: int) -> list[Utterance]:
+        """Its first `number` utterances, as an engine reports them."""
+        return [Utterance(text, Usage(len(text), 1)) for text in self.utterances[:number]]
 
 
 @dataclass
@@ -63,7 +72,7 @@ def _task(id_: str, rng: Random) -> Task:
         )
     else:
         usage = sum((Usage(len(text), 1) for text in texts), NO_TOKENS)
-        dialogue = Dialogue.from_utterances(texts, "tiny", usage)
+        dialogue = Dialogue.from_texts(texts, "tiny", usage)
         outcome = Record(id_, "a scientist", "a librarian", turns, dialogue, "echo", (), {})
     return Task(pair, tuple(texts), outcome)
 
@@ -148,10 +157,10 @@ class _Steps:
         begun = self._store.begin(task.id, task.pair, len(task.utterances) // 2)
         given = len(begun.utterances)
         self._run.given[task.id] = given
-        if tuple(begun.utterances) != task.utterances[:given] or begun.usage != task.usage(given):
+        if begun.utterances != task.heard(given):
             self._run.wrong.append(f"{task.id} came back with other utterances")
-        for text in task.utterances[given:]:
-            self._store.heard(task.id, text, Usage(len(text), 1))
+        for utterance in task.heard(len(task.utterances))[given:]:
+            self._store.heard(task.id, utterance)
             yield None
         yield self._write(task)
 

@@ -11,7 +11,7 @@ import orjson
 from magpie_cli.engine import DialogueRequest, PairRefused, Transient
 from magpie_cli.feed import FileFeed
 from magpie_cli.plan import Plan
-from magpie_cli.records import Dialogue, Failure, Record, Usage
+from magpie_cli.records import Dialogue, Failure, Record, Usage, Utterance
 from magpie_cli.run import run
 from magpie_cli.settings import RetryFailed, Settings, TurnRange
 from magpie_cli.shutdown import Shutdown
@@ -50,15 +50,15 @@ class Scripted:
         if "slow" in persona:
             raise Transient("timeout", "no answer")
         texts = utterances(request)
-        assert texts[: len(request.utterances)] == list(request.utterances)
+        assert texts[: len(request.utterances)] == [had.text for had in request.utterances]
         for text in texts[len(request.utterances) :]:
             self.asked += 1
-            request.on_utterance(text, Usage(len(text), 1), ())
+            request.on_utterance(Utterance(text, Usage(len(text), 1)))
             self.world.heard(request)
             self._step()
             await asyncio.sleep(0)
         usage = Usage(sum(map(len, texts)), len(texts))
-        return Dialogue.from_utterances(texts, self.model, usage)
+        return Dialogue.from_texts(texts, self.model, usage)
 
     def _step(self) -> None:
         if self.crash_in is not None:
@@ -193,7 +193,7 @@ def row_of(request: DialogueRequest) -> bytes | None:
         return None
     texts = utterances(request)
     usage = Usage(sum(map(len, texts)), len(texts))
-    dialogue = Dialogue.from_utterances(texts, "tiny", usage)
+    dialogue = Dialogue.from_texts(texts, "tiny", usage)
     return Record(
         request.id,
         pair.instructor_persona,

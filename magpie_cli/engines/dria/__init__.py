@@ -28,7 +28,7 @@ from magpie_cli.engines.dria.workflow import Workflows
 from magpie_cli.engines.http_server import open_client
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import NotFinished, UsageError
-from magpie_cli.records import Dialogue, Usage
+from magpie_cli.records import Dialogue
 from magpie_cli.settings import Settings
 
 NAMES_SHOWN = 5
@@ -103,11 +103,11 @@ class DriaEngine:
         """One task, on one node. The network does not count tokens. Raises EngineError."""
         had = request.utterances
         if len(had) == 2 * request.num_turns:
-            return Dialogue.from_utterances(had, self.model, request.usage, request.findings)
+            return Dialogue.from_utterances(had, self.model)
         workflow = self._workflows.fill(request)
         answer = await self._tasks.ask(request.id, self._asks, workflow, 2 * request.num_turns)
         new = answer.utterances[len(had) :]
-        return Dialogue.from_utterances([*had, *new], answer.model or self._asks, Usage())
+        return Dialogue.from_utterances([*had, *new], answer.model or self._asks)
 
 
 def _refuse_what_no_node_does(settings: Settings) -> None:

@@ -8,6 +8,8 @@ import orjson
 
 from magpie_cli.engine import EngineError, PairRefused, Transient
 from magpie_cli.engines.dria.sdk import Sdk, Sealed
+from magpie_cli.engines.reasoning import split_reasoning
+from magpie_cli.records import Usage, Utterance
 
 LONGEST_NAME = 200  # letters of a model's name
 ERROR_SHOWN = 300  # characters of a node's own words
@@ -18,9 +20,12 @@ _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a node wrote, stripped, none of it empty, and the model it says it used, if any."""
+    """What a node wrote, stripped, none of it empty, and the model it says it used, if any.
 
-    utterances: tuple[str, ...]
+    Nobody counts the tokens.
+    """
+
+    utterances: tuple[Utterance, ...]
     model: str
 
 
@@ -85,8 +90,9 @@ def _answer(
         return Transient("bad_answer", f"node {node}: its answer is not a list of texts")
     if len(texts) != number:
         return Transient("bad_answer", f"node {node}: {len(texts)} utterances, not {number}")
-    utterances = tuple(hide(text).strip() for text in texts)
-    if not all(utterances):
+    parted = (split_reasoning(hide(text)) for text in texts)
+    utterances = tuple(Utterance(text, Usage(), (), reasoning) for text, reasoning in parted)
+    if not all(utterance.text for utterance in utterances):
         return Transient("empty_reply", f"node {node}: an utterance is empty")
     model = sealed.result.get("model")
     known = isinstance(model, str) and 0 < len(model) <= LONGEST_NAME

@@ -33,7 +33,8 @@ class Workflows:
 
     def fill(self, request: DialogueRequest) -> dict[str, Any]:
         """The workflow of `request`; it goes on after the utterances that are there already."""
-        turns, had = request.num_turns, [*request.utterances]
+        turns = request.num_turns
+        had = [utterance.text for utterance in request.utterances]
         workflow = self._built.get(turns)
         if workflow is None:
             workflow = self._built[turns] = self._sdk.workflow(turns)
