@@ -8,7 +8,7 @@ from magpie_cli.engines import choose_engine, find_row, prompts_name
 from magpie_cli.ids import IdSet
 from magpie_cli.models import ASK_FIRST, DEFAULT_MODEL, Wanted, find_model, size_text
 from magpie_cli.models.header import read_header
-from magpie_cli.plan import Plan
+from magpie_cli.plan import plan_dialogues
 from magpie_cli.prompts import Views, own_prompts
 from magpie_cli.records import Failure
 from magpie_cli.settings import Settings
@@ -82,7 +82,7 @@ def preview(settings: Settings) -> Preview:
     reasons: list[str] = []
     first: DialogueRequest | None = None
     with open_source(settings.input, strict=settings.strict) as source:
-        plan = Plan(source.pairs(), replace(settings, limit=None), done, tally)
+        plan = plan_dialogues(source.pairs(), replace(settings, limit=None), done, tally)
         for item in plan:
             if isinstance(item, Failure):
                 bad_lines += 1

@@ -7,7 +7,7 @@ responder, ends with the responder and has no empty utterance.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import orjson
 
@@ -127,6 +127,11 @@ class Record:
                 f"{len(self.dialogue.turns)} turns where {self.num_turns} were asked for"
             )
 
+    @property
+    def usage(self) -> Usage:
+        """What the dialogue took."""
+        return self.dialogue.usage
+
     def to_json(self) -> bytes:
         """One line, newline included. `id` comes first, so that a resume can scan bytes."""
         return orjson.dumps(
@@ -198,7 +203,25 @@ class Failure:
         return cls(attempts=_field(row, "attempts", int), transient=transient, **texts)
 
 
-Outcome = Record | Failure
+class OutputLine(Protocol):
+    """What an output is made of: a record, or one with scores."""
+
+    @property
+    def id(self) -> str:
+        """The first key of the line."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What it took to make it."""
+        ...
+
+    def to_json(self) -> bytes:
+        """The line, newline included."""
+        ...
+
+
+Outcome = OutputLine | Failure
 
 # JSON escapes the control characters below U+0020 itself. These would reach a terminal too: DEL, C1
 # and the marks that reverse what stands after them.

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from magpie_cli.records import Failure, Outcome, Usage
+from magpie_cli.records import Failure, Outcome, Record, Usage
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Tally:
             self.failures[outcome.kind] += 1
         else:
             self.made += 1
-            self.utterances += 2 * outcome.num_turns
+            self.utterances += 2 * outcome.num_turns if isinstance(outcome, Record) else 0
 
     @property
     def seen(self) -> int:
