@@ -175,9 +175,9 @@ class Record:
 class Failure:
     """A pair, or an unreadable input line, that did not become a record.
 
-    `stage` is "input" or "generate"; `kind` a short stable word; `transient` says that another try
-    may pass, because the pair was not at fault. `input` is the line as it was read, so that
-    `jq -r .input out.failures.jsonl` gives back the lines that failed.
+    `stage` is "input", "generate" or "judge"; `kind` a short stable word; `transient` says that
+    another try may pass, because the pair was not at fault. `input` is the line as it was read, so
+    that `jq -r .input out.failures.jsonl` gives back the lines that failed.
     """
 
     id: str

@@ -274,7 +274,7 @@ async def open_chat_model(
     if row.prompts:
         raise UsageError(
             f"the {name} engine makes whole dialogues, and cannot write single answers",
-            "choose another --writer; magpie doctor lists the engines",
+            "choose another engine; magpie doctor lists them",
         )
     refuse_ignored(name, settings)
     module = import_module(row.module)
