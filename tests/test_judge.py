@@ -353,6 +353,22 @@ def test_other_commands_read_scored_rows(tmp_path: Path, magpie: Magpie, rows: R
     assert kept.stdout.splitlines() == expected
 
 
+def test_several_servers_share_the_rows(
+    tmp_path: Path, magpie: Magpie, rows: Rows, server: ChatServer
+) -> None:
+    """A server that fails altogether gives its rows to the other: none is a failure."""
+    rows(12)
+    with ChatServer() as dead:
+        dead.faults = iter([gives(), *repeat(refuses(500), 200)])
+        server.faults = always()
+        done = magpie(*judged(server, "--base-url", dead.url, "-j", "8"))
+        asked = len(dead.asked)
+    assert done.returncode == 0, done.stderr
+    assert asked > 1
+    assert len(rows_of(tmp_path / "scored.jsonl")) == 12
+    assert len(server.asked) == 11
+
+
 def test_whole_dialogues_are_no_answers(magpie: Magpie, rows: Rows) -> None:
     """The dria engine cannot judge, and says why; nothing is written."""
     rows(1)

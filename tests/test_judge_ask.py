@@ -10,6 +10,7 @@ import pytest
 
 from magpie_cli.engine import (
     SCHEMA_REFUSED,
+    ChatModel,
     Completion,
     EngineError,
     Message,
@@ -23,6 +24,7 @@ from magpie_cli.judge.scores import MALFORMED
 from magpie_cli.pace import ATTEMPTS, Pace
 from magpie_cli.records import Usage
 from magpie_cli.source import RecordLine
+from magpie_cli.spread import Server, Servers
 from tests.test_scores import GOOD, RECORD, answered
 
 LINE = RECORD.to_json().strip()
@@ -67,8 +69,9 @@ class Court:
         self.said: list[str] = []
         self.heard: list[Usage] = []
         pace = Pace(sleep=_at_once)
+        servers: Servers[ChatModel] = Servers([Server(chat, pace.new_gate(8))])
         self.judge = Judge(
-            *(chat, Sampling(temperature=0.5), JudgePrompt.read(None), pace, pace.new_gate(8)),
+            *(servers, Sampling(temperature=0.5), JudgePrompt.read(None), pace),
             say=self.said.append,
             heard=lambda _, usage: self.heard.append(usage),
         )

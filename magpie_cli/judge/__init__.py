@@ -7,13 +7,13 @@ scores.py    what it says, and a row with that
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
 from magpie_cli.course import Given, Opened, follow
 from magpie_cli.engine import PairRefused, Sampling, Transient
-from magpie_cli.engines import find_row, open_chat_model
+from magpie_cli.engines import open_chat_models
 from magpie_cli.judge.ask import Judge
 from magpie_cli.judge.prompt import JudgePrompt
 from magpie_cli.plan import Plan, dialogue_seed
@@ -55,13 +55,9 @@ async def _judging(given: Given, prompt: JudgePrompt) -> AsyncIterator[Opened[Re
     """Rows before a judge."""
     settings, source, pace, tally = given.settings, given.source, given.pace, given.tally
     room = replace(settings, turns=max(1, source.most_turns) + OWN_TURNS, max_tokens=None)
-    async with AsyncExitStack() as stack:
-        chat = await pace.attempt(
-            lambda: stack.enter_async_context(open_chat_model(given.engine, room, say=given.say))
-        )
-        gate = pace.new_gate(settings.concurrency or find_row(given.engine).concurrency)
+    async with open_chat_models(given.engine, room, pace, say=given.say) as servers:
         sampling = Sampling(settings.temperature, max_tokens=settings.max_tokens)
-        its = Judge(chat, sampling, prompt, pace, gate, say=given.say, heard=tally.heard)
+        its = Judge(servers, sampling, prompt, pace, say=given.say, heard=tally.heard)
 
         async def attempt(row: RecordLine) -> Outcome:
             try:
@@ -79,9 +75,9 @@ async def _judging(given: Given, prompt: JudgePrompt) -> AsyncIterator[Opened[Re
             return attempt
 
         yield Opened(
-            chat.name,
-            chat.model,
-            lambda model: identity(settings, chat.name, model, prompt),
+            its.name,
+            its.model,
+            lambda model: identity(settings, its.name, model, prompt),
             plan,
             attempts,
         )

@@ -22,33 +22,35 @@ from magpie_cli.judge.scores import (
     read_answer,
 )
 from magpie_cli.pace import Pace
-from magpie_cli.pace.gate import Gate
 from magpie_cli.records import NO_TOKENS, Usage
 from magpie_cli.source import RecordLine
+from magpie_cli.spread import Server, Servers
 
 
 class Judge:
-    """A chat model that gives scores. `heard` is called with each of its answers.
+    """A chat model, on one server or several, that gives scores.
+
+    `heard` is called with each of its answers.
 
     A server that takes no schema is asked without one from then on, and `say` hears that once.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it is made of
         self,
-        chat: ChatModel,
+        servers: Servers[ChatModel],
         sampling: Sampling,
         prompt: JudgePrompt,
         pace: Pace,
-        gate: Gate,
         *,
         say: Callable[[str], None],
         heard: Callable[[str, Usage], None],
     ) -> None:
-        self._chat = chat
+        self.name = servers.first.name
+        self.model = servers.first.model
+        self._servers = servers
         self._sampling = replace(sampling, schema=SCHEMA)
         self._prompt = prompt
         self._pace = pace
-        self._gate = gate
         self._say = say
         self._heard = heard
 
@@ -64,9 +66,10 @@ class Judge:
         answers = 0
         best: Answer | None = None
 
-        async def ask() -> Answer:
+        async def ask(chat: ChatModel) -> Answer:
             nonlocal usage, answers, best
-            completion = await self._complete(messages, None if seed is None else seed + answers)
+            own_seed = None if seed is None else seed + answers
+            completion = await self._complete(chat, messages, own_seed)
             answers += 1
             usage += completion.usage
             self._heard(completion.text, completion.usage)
@@ -76,22 +79,27 @@ class Judge:
                 raise malformed(f"has a rating that is none: {', '.join(answer.wrong)}")
             return answer
 
+        async def insist(server: Server[ChatModel]) -> Answer:
+            return await self._pace.attempt(lambda: ask(server.engine), server.gate)
+
         try:
-            answer = await self._pace.attempt(ask, self._gate)
+            answer = await self._servers.at_one(insist)
         except Transient as error:
             if error.kind != MALFORMED or best is None or not best.given:
                 raise
             answer = best
-        return ScoredRecord(row, answer, self._chat.model, usage)
+        return ScoredRecord(row, answer, self.model, usage)
 
-    async def _complete(self, messages: Sequence[Message], seed: int | None) -> Completion:
+    async def _complete(
+        self, chat: ChatModel, messages: Sequence[Message], seed: int | None
+    ) -> Completion:
         sampling = replace(self._sampling, seed=seed)
         try:
-            return await self._chat.complete(messages, sampling)
+            return await chat.complete(messages, sampling)
         except PairRefused as error:
             if error.kind != SCHEMA_REFUSED:
                 raise
             if self._sampling.schema:  # others may have been out with it at the same time
                 self._say(f"{error.message}: asked without a response_format from now on")
                 self._sampling = replace(self._sampling, schema=None)
-        return await self._chat.complete(messages, replace(sampling, schema=None))
+        return await chat.complete(messages, replace(sampling, schema=None))
