@@ -15,12 +15,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from magpie_cli.errors import MagpieError, NotFinished
 from magpie_cli.records import Dialogue, PersonaPair, Speaker, Usage, Utterance
 
 NO_SYSTEM_ROLE = "no_system_role"  # the kind of PairRefused where a model takes no system message
+
+SCHEMA_REFUSED = "schema_refused"  # the kind of a PairRefused: the server takes no schema
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -71,12 +73,17 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample one completion; None leaves it to the server. `max_tokens` is per utterance."""
+    """How to sample one completion; None leaves it to the server. `max_tokens` is per utterance.
+
+    With a `schema`, of https://json-schema.org , the text is to be a JSON object that fits it, as
+    far as the server can see to that.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from magpie_cli.errors import MagpieError, NotFinished, TooManyFailures, UsageError
-from magpie_cli.records import Failure, Outcome, Record
+from magpie_cli.records import Failure, Outcome
 from magpie_cli.settings import Settings
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.tally import Tally
@@ -51,7 +51,7 @@ class Limits:
             return
         if self._tally.spent >= most:
             self._stop.refuse(_reached(f"--max-tokens-total {most:,}"))
-        elif isinstance(outcome, Record) and outcome.dialogue.usage.completion_tokens is None:
+        elif not isinstance(outcome, Failure) and outcome.usage.completion_tokens is None:
             message = "nobody counts the tokens here, so --max-tokens-total cannot be kept"
             self._stop.refuse(MagpieError(message, "use --limit or --max-time instead"))
 

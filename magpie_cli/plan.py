@@ -1,12 +1,13 @@
 """What is to do: the dialogues of every pair, less those that an earlier run has made."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
 
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.ids import IdSet, Shard, sample_id
 from magpie_cli.personas import DonePair, PairReader
-from magpie_cli.prompts import Prompts, control_tokens, own_prompts
+from magpie_cli.prompts import Prompts, own_prompts
 from magpie_cli.records import Failure, PersonaPair
 from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.store import FailedBefore
@@ -15,8 +16,35 @@ from magpie_cli.tally import Tally
 LONG_STRETCH = 500  # dialogues that are done already
 
 
-class Plan:
-    """Iterates over what is to do: a DialogueRequest each, and a Failure each unreadable line.
+class Named(Protocol):
+    """What has an id: a pair, a row, a request."""
+
+    @property
+    def id(self) -> str:
+        """Its own."""
+        ...
+
+
+_N = TypeVar("_N", bound=Named)
+_N_co = TypeVar("_N_co", bound=Named, covariant=True)
+_R = TypeVar("_R", bound=Named)
+
+
+class Reader(Protocol[_N_co]):
+    """Iterates over an input: what each good line holds, a Failure each bad one.
+
+    A DonePair where `is_done`, which may be set, says so of the id.
+    """
+
+    is_done: Callable[[str], bool]
+
+    def __iter__(self) -> Iterator[_N_co | Failure | DonePair]:
+        """One for each line that is not blank."""
+        ...
+
+
+class Plan(Generic[_N, _R]):
+    """Iterates over what is to do: a request each, and a Failure each unreadable line.
 
     Now and then a None, while it passes over a long stretch that is done.
 
@@ -27,16 +55,19 @@ class Plan:
     `failed` are the ids that an earlier run failed at. Those that --retry-failed names are tried
     again, and then stand in `tried`; the others in `passed_over`. Under --limit, where it names
     none, all are passed over: a batch must not spend itself on the same pairs for ever.
+
+    `request` makes a request of what the reader gives and the id that its row is to have.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - all that says what there is to do
+    def __init__(  # noqa: PLR0913 - all that decides what is to do
         self,
-        reader: PairReader,
+        reader: Reader[_N],
+        request: Callable[[_N, str], _R],
         settings: Settings,
         done: IdSet,
         tally: Tally,
+        *,
         failed: FailedBefore | None = None,
-        prompts: Prompts | None = None,
     ) -> None:
         self.pairs = 0
         self.expected = 0
@@ -44,10 +75,9 @@ class Plan:
         self.tried = IdSet()
         self.passed_over = IdSet()
         self._reader = reader
+        self._request = request
         reader.is_done = self._is_done if settings.samples > 1 else done.__contains__
         self._settings = settings
-        self._prompts = prompts or own_prompts()
-        self._columns = tuple(self._prompts.columns)
         self._samples = range(1, settings.samples + 1)
         self._done = done
         self._failed = failed or FailedBefore()
@@ -57,7 +87,7 @@ class Plan:
         self._begun = 0
         self._is_full = False
 
-    def __iter__(self) -> Iterator[DialogueRequest | Failure | None]:
+    def __iter__(self) -> Iterator[_R | Failure | None]:
         for pair in self._reader:
             if self._shard and not self._shard.has(pair.id):
                 continue
@@ -70,9 +100,9 @@ class Plan:
                 return
         self.exhausted = True
 
-    def _of(self, pair: PersonaPair | Failure) -> Iterator[DialogueRequest | Failure | None]:
+    def _of(self, pair: _N | Failure) -> Iterator[_R | Failure]:
         """What is to do for one line; nothing more once --limit is reached."""
-        is_pair = isinstance(pair, PersonaPair)
+        is_pair = not isinstance(pair, Failure)
         self.pairs += is_pair
         for sample in self._samples if is_pair else (1,):
             self.expected += 1
@@ -82,17 +112,16 @@ class Plan:
                 continue
             item = pair if isinstance(pair, Failure) else self._request(pair, id_)
             if item.id in self._failed:
-                if isinstance(item, DialogueRequest) and not self._tries_again(item.id):
+                if not isinstance(item, Failure) and not self._tries_again(item.id):
                     self.passed_over.add(item.id)
                     self._tally.passed_over()
                     continue
                 self.tried.add(item.id)
-            if isinstance(item, DialogueRequest):
+            if not isinstance(item, Failure):
                 if self._begun == self._settings.limit:
                     self._is_full = True
                     return
                 self._begun += 1
-                self._tally.control_tokens += control_tokens(item.pair, self._columns)
             yield item
 
     def _is_done(self, pair_id: str) -> bool:
@@ -111,20 +140,34 @@ class Plan:
             return self._failed.may_pass(id_)
         return self._retry == "all"
 
-    def _request(self, pair: PersonaPair, id_: str) -> DialogueRequest:
-        """For one of the dialogues that this pair is to have."""
-        seed = self._settings.seed
-        num_turns = pair.num_turns or drawn_turns(self._settings.turns, seed, id_)
+
+def plan_dialogues(  # noqa: PLR0913 - as Plan
+    reader: PairReader,
+    settings: Settings,
+    done: IdSet,
+    tally: Tally,
+    *,
+    failed: FailedBefore | None = None,
+    prompts: Prompts | None = None,
+) -> Plan[PersonaPair, DialogueRequest]:
+    """The dialogues of every pair; `prompts` are magpie's own where none are given."""
+    told = prompts or own_prompts()
+    columns = tuple(told.columns)
+
+    def request(pair: PersonaPair, id_: str) -> DialogueRequest:
+        num_turns = pair.num_turns or drawn_turns(settings.turns, settings.seed, id_)
         return DialogueRequest(
             id=id_,
             pair=pair,
             num_turns=num_turns,
-            seed=dialogue_seed(seed, id_),
-            on_utterance=self._tally.heard,
-            end=self._settings.end,
-            system=self._prompts.system_line(pair, num_turns),
-            columns=tuple(pair.metadata[name] for name in self._columns),
+            seed=dialogue_seed(settings.seed, id_),
+            on_utterance=tally.heard,
+            end=settings.end,
+            system=told.system_line(pair, num_turns),
+            columns=tuple(pair.metadata[name] for name in columns),
         )
+
+    return Plan(reader, request, settings, done, tally, failed=failed)
 
 
 def drawn_turns(turns: TurnRange, run_seed: int | None, id_: str) -> int:

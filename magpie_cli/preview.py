@@ -8,7 +8,7 @@ from magpie_cli.engines import choose_engine, find_row, prompts_name
 from magpie_cli.ids import IdSet
 from magpie_cli.models import ASK_FIRST, DEFAULT_MODEL, Wanted, find_model, size_text
 from magpie_cli.models.header import read_header
-from magpie_cli.plan import Plan
+from magpie_cli.plan import plan_dialogues
 from magpie_cli.prompt_files import read_prompts
 from magpie_cli.prompts import Prompts, Views, as_text
 from magpie_cli.records import Failure
@@ -87,7 +87,7 @@ def preview(settings: Settings) -> Preview:
     strict, columns = settings.strict, prompts.columns
     whole = replace(settings, limit=None)
     with open_source(settings.input, strict=strict, columns=columns) as source:
-        plan = Plan(source.pairs(), whole, done, tally, prompts=prompts)
+        plan = plan_dialogues(source.pairs(), whole, done, tally, prompts=prompts)
         for item in plan:
             if isinstance(item, Failure):
                 bad_lines += 1

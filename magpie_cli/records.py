@@ -4,23 +4,15 @@ All frozen. A Dialogue, and so a Record, cannot be built unless it alternates in
 responder, ends with the one that was asked for and has no empty utterance.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import orjson
 
 from magpie_cli.errors import InvalidRecord
-from magpie_cli.fields import (
-    field_of,
-    findings_of,
-    json_object,
-    reasoning_of,
-    texts_of,
-    tokens_of,
-)
+from magpie_cli.fields import field_of, findings_of, json_object, reasoning_of, texts_of, tokens_of
 
 Speaker = Literal["instructor", "responder"]
 
@@ -197,6 +189,11 @@ class Record:
         if self.dialogue.end != self.end:
             raise InvalidRecord(f"the {self.dialogue.end} has the last word, not the {self.end}")
 
+    @property
+    def usage(self) -> Usage:
+        """What the dialogue took."""
+        return self.dialogue.usage
+
     def to_json(self) -> bytes:
         """One line, newline included. `id` comes first, so that a resume can scan bytes."""
         return orjson.dumps(
@@ -251,9 +248,9 @@ class Record:
 class Failure:
     """A pair, or an unreadable input line, that did not become a record.
 
-    `stage` is "input" or "generate"; `kind` a short stable word; `transient` says that another try
-    may pass, because the pair was not at fault. `input` is the line as it was read, so that
-    `jq -r .input out.failures.jsonl` gives back the lines that failed.
+    `stage` is "input", "generate" or "judge"; `kind` a short stable word; `transient` says that
+    another try may pass, because the pair was not at fault. `input` is the line as it was read, so
+    that `jq -r .input out.failures.jsonl` gives back the lines that failed.
     """
 
     id: str
@@ -281,13 +278,22 @@ class Failure:
         return cls(attempts=field_of(row, "attempts", int), transient=transient, **texts)
 
 
-Outcome = Record | Failure
+class OutputLine(Protocol):
+    """What an output is made of: a record, or one with scores."""
 
-# JSON escapes the control characters below U+0020 itself. These would reach a terminal too: DEL, C1
-# and the marks that reverse what stands after them.
-_TERMINAL_CONTROLS = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+    @property
+    def id(self) -> str:
+        """The first key of the line."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What it took to make it."""
+        ...
+
+    def to_json(self) -> bytes:
+        """The line, newline included."""
+        ...
 
 
-def for_terminal(line: bytes) -> bytes:
-    """A line of JSON that says the same without a byte that steers a terminal."""
-    return _TERMINAL_CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
+Outcome = OutputLine | Failure

@@ -40,7 +40,7 @@ def read_rows(path: str) -> Iterator[Row]:
                 return
             number += 1
             if text := line.strip(b" \t\r\n"):
-                yield _row(number, text)
+                yield read_row(number, text)
     finally:
         if not is_pipe(path):
             stream.close()
@@ -76,7 +76,8 @@ def spoken(
         before = (*before, turn.responder)
 
 
-def _row(number: int, line: bytes) -> Row:
+def read_row(number: int, line: bytes) -> Row:
+    """The row of one line, without its end."""
     try:
         record = Record.from_json(line)
     except InvalidRecord as error:

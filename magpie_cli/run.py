@@ -1,21 +1,26 @@
-"""Every pair: workers share one feed, and each outcome is kept the moment it is there."""
+"""Every line: workers share one feed, and each outcome is kept the moment it is there."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from magpie_cli.engine import DialogueRequest, Engine, PairRefused, Transient
 from magpie_cli.errors import InvalidRecord, MagpieError
 from magpie_cli.feed import Feed
+from magpie_cli.plan import Named
 from magpie_cli.records import Failure, Outcome, Record, Utterance
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.store import Store
 from magpie_cli.tally import Tally
 
+_R = TypeVar("_R", bound=Named)
+Attempt = Callable[[_R], Awaitable[Outcome]]
+
 
 async def run(  # noqa: PLR0913 - the parts that a run is made of
-    feed: Feed[DialogueRequest | Failure],
-    engine: Engine,
+    feed: Feed[_R | Failure],
+    attempt: Attempt[_R],
     store: Store,
     *,
     concurrency: int,
@@ -23,11 +28,11 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
     on_outcome: Callable[[Outcome], None],
     stop: Shutdown,
 ) -> None:
-    """Work until the feed ends or `stop` is requested, with `concurrency` dialogues in flight.
+    """Work until the feed ends or `stop` is requested, with `concurrency` attempts in flight.
 
-    Raises MagpieError where an outcome cannot be kept. An engine that refuses to go on, an input
-    that breaks off, or an utterance that cannot be kept is left in `stop.error`, after the
-    dialogues in flight are kept.
+    Raises MagpieError where an outcome cannot be kept. What `attempt` raises (an engine that
+    refuses to go on, an utterance that cannot be kept), and an input that breaks off, is left in
+    `stop.error`, after what is in flight is kept.
     """
 
     async def worker() -> None:
@@ -36,9 +41,7 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
                 item = await feed.take()
                 if item is None:
                     return
-                if task := asyncio.current_task():
-                    task.set_name(f"dialogue {item.id}")
-                outcome = await _outcome(item, engine, store, tally)
+                outcome = await _outcome(item, attempt, tally)
             except MagpieError as error:
                 stop.refuse(error)
                 return
@@ -58,34 +61,46 @@ async def run(  # noqa: PLR0913 - the parts that a run is made of
     raise store_errors[0]
 
 
-async def _outcome(
-    item: DialogueRequest | Failure, engine: Engine, store: Store, tally: Tally
-) -> Outcome:
-    """The record of a request, or why there is none. Raises what ends the whole run."""
+async def _outcome(item: _R | Failure, attempt: Attempt[_R], tally: Tally) -> Outcome:
     if isinstance(item, Failure):
         return item
+    if task := asyncio.current_task():
+        task.set_name(f"dialogue {item.id}")
     tally.in_flight += 1
     try:
-        dialogue = await engine.dialogue(_begun(item, store))
-        return Record(
-            id=item.id,
-            instructor_persona=item.pair.instructor_persona,
-            responding_persona=item.pair.responding_persona,
-            num_turns=item.num_turns,
-            dialogue=dialogue,
-            engine=engine.name,
-            findings=dialogue.findings,
-            metadata=item.pair.metadata,
-            system=item.system,
-            end=item.end,
-        )
-    except (Transient, PairRefused) as error:
-        transient = isinstance(error, Transient)
-        return _failure(item, error.kind, error.message, error.attempts, transient=transient)
-    except InvalidRecord as error:
-        return _failure(item, "invalid_dialogue", error.message, 1, transient=True)
+        return await attempt(item)
     finally:
         tally.in_flight -= 1
+
+
+def dialogues(engine: Engine, store: Store) -> Attempt[DialogueRequest]:
+    """The attempt of `generate`: the record of a request, or why there is none.
+
+    Raises what ends the whole run.
+    """
+
+    async def attempt(request: DialogueRequest) -> Outcome:
+        try:
+            dialogue = await engine.dialogue(_begun(request, store))
+            return Record(
+                id=request.id,
+                instructor_persona=request.pair.instructor_persona,
+                responding_persona=request.pair.responding_persona,
+                num_turns=request.num_turns,
+                dialogue=dialogue,
+                engine=engine.name,
+                findings=dialogue.findings,
+                metadata=request.pair.metadata,
+                system=request.system,
+                end=request.end,
+            )
+        except (Transient, PairRefused) as error:
+            return failed(error, request.id, "generate", request.pair.line)
+        except InvalidRecord as error:
+            poor = Transient("invalid_dialogue", error.message)
+            return failed(poor, request.id, "generate", request.pair.line)
+
+    return attempt
 
 
 def _begun(request: DialogueRequest, store: Store) -> DialogueRequest:
@@ -99,15 +114,14 @@ def _begun(request: DialogueRequest, store: Store) -> DialogueRequest:
     return replace(request, utterances=tuple(had.utterances), on_utterance=heard)
 
 
-def _failure(
-    request: DialogueRequest, kind: str, message: str, attempts: int, *, transient: bool
-) -> Failure:
+def failed(error: Transient | PairRefused, id_: str, stage: str, line: str) -> Failure:
+    """Why an attempt came to nothing; `line` is the line of the input as it was read."""
     return Failure(
-        id=request.id,
-        stage="generate",
-        kind=kind,
-        message=message,
-        attempts=attempts,
-        transient=transient,
-        input=request.pair.line,
+        id=id_,
+        stage=stage,
+        kind=error.kind,
+        message=error.message,
+        attempts=error.attempts,
+        transient=isinstance(error, Transient),
+        input=line,
     )

@@ -1,19 +1,31 @@
-"""The input of one run, opened before anything is created: how many lines, and the pairs."""
+"""The input of one run, opened before anything is created: how many lines, the pairs or rows."""
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from magpie_cli.errors import UsageError
-from magpie_cli.lines import breaks, input_name, is_pipe, no_pairs, open_input, read_lines
-from magpie_cli.personas import NO_COLUMNS, PairReader, max_turns
-from magpie_cli.records import Failure, PersonaPair
+from magpie_cli.ids import IdSet
+from magpie_cli.lines import (
+    MAX_LINE_BYTES,
+    Line,
+    breaks,
+    input_name,
+    is_pipe,
+    no_pairs,
+    open_input,
+    read_lines,
+)
+from magpie_cli.personas import NO_COLUMNS, DonePair, PairReader, max_turns
+from magpie_cli.records import Failure, PersonaPair, Record
+from magpie_cli.rows import read_row
 
 BAD_LINES_SHOWN = 10
 
@@ -36,6 +48,66 @@ class Source:
     def pairs(self) -> PairReader:
         """The pairs from where the stream stands."""
         return PairReader(self.stream, self.path, self.columns)
+
+    def rows(self) -> "RowReader":
+        """The rows from there, where the input is an output of magpie's."""
+        return RowReader(self.stream, self.path)
+
+
+class RecordLine(NamedTuple):
+    """A line of an output, without its end. `fields` are all that it has, the record's and more."""
+
+    line: bytes
+    record: Record
+    fields: Mapping[str, object]
+
+    @property
+    def id(self) -> str:
+        """The record's."""
+        return self.record.id
+
+
+class RowReader:
+    """Iterates over the rows of an output: a RecordLine a good line, a Failure a bad one.
+
+    A DonePair where `is_done`, which may be set, says so of the id. No id is given out twice.
+    """
+
+    def __init__(self, stream: BinaryIO, path: str) -> None:
+        self.is_done: Callable[[str], bool] = lambda _: False
+        self._seen = IdSet()
+        self._bad: Counter[str] = Counter()
+        self._stream = stream
+        self._path = path
+
+    def __iter__(self) -> Iterator[RecordLine | Failure | DonePair]:
+        for line in read_lines(self._stream, self._path):
+            row = read_row(line.number, line.text)
+            record = row.record
+            if line.long_digest:
+                yield self._failure(line, "line_too_long", f"more than {MAX_LINE_BYTES:,} bytes")
+            elif record is None or not record.id:
+                yield self._failure(line, "no_record", row.why or "its id is empty")
+            elif not self._seen.add(record.id):
+                yield self._failure(line, "duplicate_id", f"a second row of the id {record.id}")
+            elif self.is_done(record.id):
+                yield DonePair(record.id)
+            else:
+                yield RecordLine(row.line, record, row.fields)
+
+    def _failure(self, line: Line, kind: str, why: str) -> Failure:
+        digest = line.digest()
+        self._bad[digest] += 1
+        again = self._bad[digest]
+        return Failure(
+            id=digest if again == 1 else f"{digest}-{again}",
+            stage="input",
+            kind=kind,
+            message=f"{input_name(self._path)}:{line.number}: {why}",
+            attempts=0,
+            transient=False,
+            input=line.text.decode("utf-8", "replace"),
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ class Status:
     """`left` is None while nobody knows how many lines the input has (a pipe not yet through).
 
     `failed` counts the pairs and lines that have a failure and no row, `may_pass` those of them
-    that the next run tries again.
+    that the next run tries again. `command` is whose output it is.
     """
 
     output: str
@@ -20,6 +20,7 @@ class Status:
     left: int | None
     model: str
     engine: str
+    command: str
     failures_file: str | None
 
     def text(self) -> str:
@@ -33,7 +34,7 @@ class Status:
             "left": left,
         }
         if self.left or self.may_pass or self.left is None:
-            rows["next"] = "the same magpie generate command again goes on"
+            rows["next"] = f"the same magpie {self.command} command again goes on"
         elif self.failed:
             rows["next"] = (
                 f"look at {self.failures_file}; --retry-failed all tries refused pairs again"
@@ -58,5 +59,6 @@ def status(output: str, failures: str | None = None) -> Status:
         left=left,
         model=manifest.identity["model"],
         engine=manifest.identity["engine"],
+        command=manifest.command,
         failures_file=str(failed_file) if failed else None,
     )

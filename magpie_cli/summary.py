@@ -14,7 +14,7 @@ class Summary:
 
     `again` is the command that goes on or tries again. `finished` says that the whole input is
     through, `stopped_by` and `error` what ended it before. `allow_failures` makes failed pairs no
-    failure of the run.
+    failure of the run. `verb` says what was done with a dialogue: "made", "judged".
     """
 
     tally: Tally
@@ -25,6 +25,7 @@ class Summary:
     error: MagpieError | None = None
     again: str = "the same command"
     allow_failures: bool = False
+    verb: str = "made"
 
     @property
     def exit_code(self) -> int:
@@ -71,9 +72,7 @@ class Summary:
         if self.finished and tally.skipped and not tally.made and not tally.failed:
             return f"nothing to do: {count(tally.skipped, 'dialogue')} in {self.output} already"
         parts = [
-            f"made {count(tally.made, 'dialogue')} ({count(tally.utterances, 'utterance')}"
-            + (f", {tally.tokens:,} tokens" if tally.tokens else "")
-            + f") in {tally.seconds:,.1f} s"
+            f"{self.verb} {count(tally.made, 'dialogue')}{self._much()} in {tally.seconds:,.1f} s"
             + (f" -> {self.output}" if self.output != "-" else "")
         ]
         if tally.skipped:
@@ -92,6 +91,13 @@ class Summary:
         if self.stopped_by:
             parts.append(f"stopped by {self.stopped_by.name}")
         return "; ".join(parts) + (f". Next: {self.next_step}" if self.next_step else "")
+
+    def _much(self) -> str:
+        """` (6 utterances, 123 tokens)`, less what there is none of."""
+        tally = self.tally
+        parts = [count(tally.utterances, "utterance")] if tally.utterances else []
+        parts += [f"{tally.tokens:,} tokens"] if tally.tokens else []
+        return f" ({', '.join(parts)})" if parts else ""
 
 
 def count(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from magpie_cli.records import Failure, Outcome, Utterance
+from magpie_cli.records import Failure, Outcome, Record, Usage, Utterance
 
 
 @dataclass(slots=True)
@@ -38,8 +38,11 @@ class Tally:
 
     def heard(self, utterance: Utterance) -> None:
         """One more utterance, which its tokens were spent on."""
-        usage = utterance.usage
         self.cut += "truncated" in utterance.findings
+        self.spend(utterance.usage)
+
+    def spend(self, usage: Usage) -> None:
+        """The tokens of one more completion."""
         self.tokens += usage.completion_tokens or 0
         self.spent += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 
@@ -58,7 +61,8 @@ class Tally:
             self.failures[outcome.kind] += 1
         else:
             self.made += 1
-            self.utterances += len(outcome.dialogue.utterances)
+            if isinstance(outcome, Record):
+                self.utterances += len(outcome.dialogue.utterances)
 
     @property
     def seen(self) -> int:

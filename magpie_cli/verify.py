@@ -17,9 +17,13 @@ FAULTS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`faults` are promises that are broken, the first of many; `remarks` are worth knowing."""
+    """`faults` are promises that are broken, the first of many; `remarks` are worth knowing.
+
+    `command` is whose output it is.
+    """
 
     output: str
+    command: str
     rows: int
     failures: int
     left: int | None
@@ -38,8 +42,8 @@ class Verdict:
             lines.append(f"and {self.broken - len(self.faults):,} more")
         lines += [f"note: {remark}" for remark in self.remarks]
         lines.append(
-            f"{count(self.broken, 'promise')} broken: the same magpie generate command makes what "
-            f"is missing, magpie repair {self.output} shows what else can be done"
+            f"{count(self.broken, 'promise')} broken: the same magpie {self.command} command makes "
+            f"what is missing, magpie repair {self.output} shows what else can be done"
             if self.broken
             else "all is as it should be"
         )
@@ -66,6 +70,7 @@ def verify(output: str, failures: str | None = None, source: str | None = None) 
             faults += missing
     return Verdict(
         output,
+        manifest.command,
         rows.lines,
         len(failed.ids),
         left,
@@ -80,6 +85,7 @@ class Repair:
     """What is no row or no failure, and would be, or was, moved to `quarantine`."""
 
     output: str
+    command: str
     stretches: tuple[str, ...]
     quarantine: str
     done: bool
@@ -91,7 +97,8 @@ class Repair:
         verb = "moved" if self.done else "would move"
         lines = [f"{verb} {stretch}" for stretch in self.stretches]
         lines.append(
-            f"they are in {self.quarantine}; the same magpie generate command makes what is missing"
+            f"they are in {self.quarantine}; the same magpie {self.command} command makes what "
+            "is missing"
             if self.done
             else f"magpie repair {self.output} --yes moves them to {self.quarantine}"
         )
@@ -120,7 +127,7 @@ def repair(output: str, failures: str | None = None, *, yes: bool = False) -> Re
                     take_out(its, checked, paths)
         if yes or not there:
             remove_if_empty(failures_file)
-    return Repair(output, tuple(stretches), str(paths.quarantine), yes)
+    return Repair(output, manifest.command, tuple(stretches), str(paths.quarantine), yes)
 
 
 def _faults_of(checked: Checked) -> Iterator[str]:
@@ -148,7 +155,7 @@ def _compare(
         remarks.append(f"{source.path} is not as it was when {rows.path} was made")
     missing = []
     shard = Shard.parse(manifest.shard) if manifest.shard else None
-    for pair in source.pairs():
+    for pair in source.rows() if manifest.command == "judge" else source.pairs():
         if shard and not shard.has(pair.id):
             continue
         samples = 1 if isinstance(pair, Failure) else manifest.samples

@@ -8,7 +8,7 @@ from tests.conftest import clean_environment
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = (
-    *("generate", "status", "verify", "repair", "filter", "stats"),
+    *("generate", "status", "verify", "repair", "judge", "filter", "stats"),
     *("doctor", "devnet", "pull", "models", "prompts", "prompts show", "prompts copy"),
 )
 COMMANDS: dict[str, list[str]] = {

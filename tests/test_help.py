@@ -19,11 +19,11 @@ HEAVY = ("aiohttp", "asyncio", "dria", "magpie_cli.engines", "orjson", "pydantic
 
 
 def _options() -> dict[str, object]:
-    """The option of each parameter of `generate` that is one."""
-    hints = get_type_hints(cli.generate, include_extras=True)
+    """The option of each parameter of `generate` and `judge` that is one."""
     found = {
         name: get_args(hint)[1]
-        for name, hint in hints.items()
+        for command in (cli.judge, cli.generate)
+        for name, hint in get_type_hints(command, include_extras=True).items()
         if get_origin(hint) is Annotated and name != "input"
     }
     assert len(found) > 20
@@ -59,6 +59,16 @@ def test_flags_are_the_settings() -> None:
     assert list(parameters) == [field.name for field in fields(Settings)]
     for field in fields(Settings)[1:]:
         assert parameters[field.name].default == field.default
+
+
+def test_a_flag_of_judge_is_the_same_as_of_generate() -> None:
+    """`judge` takes flags of `generate`, with their defaults, and one of its own."""
+    parameters = inspect.signature(cli.judge).parameters
+    defaults = {field.name: field.default for field in fields(Settings)[1:]}
+    given = {name: parameter.default for name, parameter in parameters.items()}
+    assert given.pop("input") is inspect.Parameter.empty
+    assert given.pop("prompt") is None
+    assert given.items() <= defaults.items()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["--version"]])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.ids import IdSet
 from magpie_cli.personas import PairReader
-from magpie_cli.plan import LONG_STRETCH, Plan, dialogue_seed
-from magpie_cli.records import Failure, Usage, Utterance
+from magpie_cli.plan import LONG_STRETCH, Plan, dialogue_seed, plan_dialogues
+from magpie_cli.records import Failure, PersonaPair, Usage, Utterance
 from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.tally import Tally
 from tests.conftest import PAIR
@@ -31,7 +31,7 @@ def row(id_: str, **columns: Any) -> bytes:
 class Planned:
     """A plan, worked through."""
 
-    plan: Plan
+    plan: Plan[PersonaPair, DialogueRequest]
     tally: Tally
     items: list[DialogueRequest | Failure] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ def planned(*lines: bytes, done: tuple[str, ...] = (), **flags: Any) -> Planned:
     for id_ in done:
         there.add(id_)
     reader = PairReader(io.BytesIO(b"\n".join(lines)), "pairs.jsonl")
-    plan = Plan(reader, Settings("pairs.jsonl", **flags), there, tally)
+    plan = plan_dialogues(reader, Settings("pairs.jsonl", **flags), there, tally)
     return Planned(plan, tally, [item for item in plan if item is not None])
 
 
@@ -134,7 +134,7 @@ def test_a_long_stretch_that_is_done_is_passed_in_steps() -> None:
     for n in range(3 * LONG_STRETCH - 1):
         done.add(f"{n}")
     reader = PairReader(io.BytesIO(b"\n".join(lines)), "pairs.jsonl")
-    *steps, last = Plan(reader, Settings("pairs.jsonl"), done, Tally())
+    *steps, last = plan_dialogues(reader, Settings("pairs.jsonl"), done, Tally())
     assert steps == [None, None]
     assert isinstance(last, DialogueRequest)
     assert last.id == f"{3 * LONG_STRETCH - 1}"

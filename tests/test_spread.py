@@ -13,6 +13,7 @@ from magpie_cli.converse import ChatEngine
 from magpie_cli.engine import (
     Completion,
     DialogueRequest,
+    Engine,
     EngineError,
     Message,
     Sampling,
@@ -129,7 +130,7 @@ def spread(models: Sequence[Scripted], workers: int, until: float) -> list[str]:
     async def work() -> list[str]:
         loop = asyncio.get_running_loop()
         pace = Pace(clock=loop.time, patience=3600.0, uniform=random.Random(1).uniform)  # noqa: S311
-        servers = []
+        servers: list[Server[Engine]] = []
         for model in models:
             gate = pace.new_gate(workers)
             chat = PacedChatModel(model, pace, gate)

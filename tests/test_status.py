@@ -44,6 +44,7 @@ def test_it_says_what_is_done_failed_and_left(
         "left": 3,
         "model": "echo",
         "engine": "echo",
+        "command": "generate",
         "failures_file": "out.failures.jsonl",
     }
     monkeypatch.chdir("/")

@@ -15,7 +15,7 @@ from magpie_cli.tally import Tally
 FILES = ("out.jsonl", "out.failures.jsonl")
 STREAM = ("-", None)
 ONE_FAILED = "1 failed (timeout 1) -> out.failures.jsonl"
-NONE_MADE = "made 0 dialogues (0 utterances) in T s -> out.jsonl"
+NONE_MADE = "made 0 dialogues in T s -> out.jsonl"
 AGAIN = "run the same command again to go on"
 
 
@@ -127,7 +127,7 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
         ),
         (
             Summary(tally(failed=1), "-", "failures.jsonl", finished=True),
-            "made 0 dialogues (0 utterances) in T s; 1 failed (timeout 1) -> failures.jsonl",
+            "made 0 dialogues in T s; 1 failed (timeout 1) -> failures.jsonl",
             "",
         ),
         (

@@ -55,6 +55,7 @@ def test_json_says_the_same(output: Path, magpie: Magpie) -> None:
     assert whole.returncode == 0
     assert json.loads(whole.stdout) == {
         "output": "out.jsonl",
+        "command": "generate",
         "rows": 3,
         "failures": 1,
         "left": None,
@@ -198,7 +199,7 @@ def test_what_magpie_did_not_make_is_refused(
     before = snapshot(output.parent)
     done = magpie(command, name)
     assert done.returncode == 2
-    assert f"{name} is not an output of magpie generate" in done.stderr
+    assert f"{name} is not an output of magpie" in done.stderr
     assert "hint: " in done.stderr
     assert snapshot(output.parent) == before
 

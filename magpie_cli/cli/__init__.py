@@ -8,6 +8,7 @@ from magpie_cli.cli.devnet import devnet
 from magpie_cli.cli.doctor import doctor
 from magpie_cli.cli.filter import filter  # noqa: A004 - the command's name
 from magpie_cli.cli.generate import generate
+from magpie_cli.cli.judge import judge
 from magpie_cli.cli.models import models
 from magpie_cli.cli.prompts import prompts
 from magpie_cli.cli.pull import pull
@@ -22,6 +23,7 @@ __all__ = [
     "doctor",
     "filter",
     "generate",
+    "judge",
     "main",
     "models",
     "prompts",

@@ -157,7 +157,7 @@ def print_json(value: object, *, err: bool = False) -> None:
     """An answer, for a program; on stderr where stdout has rows."""
     import orjson
 
-    from magpie_cli.records import for_terminal
+    from magpie_cli.terminal import for_terminal
 
     line = for_terminal(orjson.dumps(value, option=orjson.OPT_INDENT_2))
     typer.echo(Redactor.of(os.environ).line(line), err=err)

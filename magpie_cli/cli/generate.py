@@ -4,24 +4,9 @@ from typing import Annotated
 
 import typer
 
-from magpie_cli.cli.app import (
-    app,
-    engine_names,
-    more_than_nothing,
-    option,
-    print_text,
-    seconds,
-    turn_range,
-)
-from magpie_cli.settings import (
-    End,
-    Fsync,
-    LogFormat,
-    ProgressMode,
-    RetryFailed,
-    Settings,
-    TurnRange,
-)
+from magpie_cli.cli import options
+from magpie_cli.cli.app import app, engine_names, option, print_text, turn_range
+from magpie_cli.settings import End, Settings, TurnRange
 
 
 @app.command(
@@ -32,9 +17,7 @@ def generate(
     input: Annotated[
         str, typer.Argument(metavar="INPUT", help="Pairs, one JSON object a line; - is stdin.")
     ],
-    output: Annotated[
-        str, option("--output", "-o", metavar="OUT", help="The file for the rows; - is stdout.")
-    ] = "-",
+    output: options.Output = "-",
     turns: Annotated[
         TurnRange,
         option(
@@ -59,15 +42,7 @@ def generate(
         str | None,
         option("--system", metavar="TEXT|@FILE", help="A system line, which the responder obeys."),
     ] = None,
-    model: Annotated[
-        str | None,
-        option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help="The LLM's name. [default: the server's only one; local: qwen2.5:1.5b]",
-        ),
-    ] = None,
+    model: options.Model = None,
     engine: Annotated[
         str | None,
         option(
@@ -77,14 +52,7 @@ def generate(
             help="Where dialogues come from; magpie doctor lists them.",
         ),
     ] = None,
-    base_url: Annotated[
-        list[str] | None,
-        option(
-            "--base-url",
-            metavar="URL",
-            help="An OpenAI-compatible server (ends in /v1); may be given several times.",
-        ),
-    ] = None,
+    base_url: options.BaseUrl = None,
     rpc_url: Annotated[
         str | None,
         option("--rpc-url", metavar="URL", help="Engine dria: another network than the token's."),
@@ -95,27 +63,12 @@ def generate(
             "--devnet", help="Engine dria: a network inside this process; its words are echo's."
         ),
     ] = False,
-    concurrency: Annotated[
-        int | None,
-        option(
-            "--concurrency",
-            "-j",
-            metavar="N",
-            min=1,
-            help="Dialogues in flight. [default: 8; engine dria: 256; local: 2 or 4]",
-        ),
-    ] = None,
+    concurrency: options.Concurrency = None,
     samples: Annotated[
         int, option("--samples", "-n", metavar="N", min=1, help="Dialogues for each pair.")
     ] = 1,
-    seed: Annotated[
-        int | None,
-        option("--seed", metavar="N", help="Each request gets its own seed, made from this."),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        option("--temperature", metavar="X", min=0, help="[default: the server's]"),
-    ] = None,
+    seed: options.Seed = None,
+    temperature: options.Temperature = None,
     top_p: Annotated[
         float | None, option("--top-p", metavar="X", min=0, max=1, help="[default: the server's]")
     ] = None,
@@ -123,117 +76,35 @@ def generate(
         int | None,
         option("--max-tokens", metavar="N", min=1, help="Per utterance. [default: the server's]"),
     ] = None,
-    limit: Annotated[
-        int | None,
-        option("--limit", metavar="N", min=1, help="Begin at most N dialogues in this run."),
-    ] = None,
+    limit: options.Limit = None,
     shard: Annotated[
         str | None,
         option(
             "--shard", metavar="I/N", help="Only the I-th of N parts of the pairs, by their ids."
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        option(
-            "--timeout",
-            metavar="TIME",
-            parser=more_than_nothing,
-            help="For one request (engine dria: for one dialogue).",
-        ),
-    ] = 600,
-    give_up_after: Annotated[
-        float,
-        option(
-            "--give-up-after",
-            metavar="TIME",
-            parser=more_than_nothing,
-            help="Wait so long for a server that asks to wait, or for a network without nodes.",
-        ),
-    ] = 1800,
-    token_file: Annotated[
-        str | None,
-        option("--token-file", metavar="FILE", help="Holds the engine's key or token."),
-    ] = None,
+    timeout: options.Timeout = 600,
+    give_up_after: options.GiveUpAfter = 1800,
+    token_file: options.TokenFile = None,
     strict: Annotated[
         bool, option("--strict", help="Stop before the first request if any line is bad.")
     ] = False,
-    failures: Annotated[
-        str | None,
-        option("--failures", metavar="FILE", help="[default: out.failures.jsonl for out.jsonl]"),
-    ] = None,
-    retry_failed: Annotated[
-        RetryFailed | None,
-        option(
-            "--retry-failed",
-            help="Pairs that failed before: those not at fault, all, or none. "
-            "[default: transient; with --limit: none]",
-        ),
-    ] = None,
-    max_failures: Annotated[
-        str | None,
-        option("--max-failures", metavar="N|X%", help="Stop when more than so many failed."),
-    ] = None,
-    allow_failures: Annotated[
-        bool, option("--allow-failures", help="Exit 0, not 3, where pairs failed.")
-    ] = False,
-    max_time: Annotated[
-        float | None,
-        option(
-            "--max-time",
-            metavar="TIME",
-            parser=seconds,
-            help="Begin no more dialogues after that (90s, 10m, 2h).",
-        ),
-    ] = None,
-    max_tokens_total: Annotated[
-        int | None,
-        option(
-            "--max-tokens-total",
-            metavar="N",
-            min=1,
-            help="Begin no more dialogues once prompts and answers took so many.",
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool, option("--fresh", help="Set an old OUT aside (OUT.1, OUT.2, ...), begin anew.")
-    ] = False,
-    fsync: Annotated[
-        Fsync,
-        option(
-            "--fsync",
-            help="Safe from a power cut: about each second, each row before it counts, "
-            "or at the end.",
-        ),
-    ] = "interval",
-    wait_lock: Annotated[
-        float,
-        option(
-            "--wait-lock",
-            metavar="TIME",
-            parser=seconds,
-            help="Wait so long for another run on the same OUT.",
-        ),
-    ] = 0,
-    disk_wait: Annotated[
-        float,
-        option(
-            "--disk-wait",
-            metavar="TIME",
-            parser=seconds,
-            help="Wait so long for room on a full disk.",
-        ),
-    ] = 300,
+    failures: options.Failures = None,
+    retry_failed: options.RetryFailedPairs = None,
+    max_failures: options.MaxFailures = None,
+    allow_failures: options.AllowFailures = False,
+    max_time: options.MaxTime = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    fresh: options.Fresh = False,
+    fsync: options.FsyncMode = "interval",
+    wait_lock: options.WaitLock = 0,
+    disk_wait: options.DiskWait = 300,
     dry_run: Annotated[
         bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
     ] = False,
-    quiet: Annotated[bool, option("--quiet", "-q", help="Say nothing on success.")] = False,
-    progress: Annotated[
-        ProgressMode, option("--progress", help="auto: a bar on a terminal, else a log.")
-    ] = "auto",
-    log_format: Annotated[
-        LogFormat, option("--log-format", help="json: one object an event, on stderr.")
-    ] = "text",
+    quiet: options.Quiet = False,
+    progress: options.Progress = "auto",
+    log_format: options.Format = "text",
     echo_delay: Annotated[
         float,
         option("--echo-delay", metavar="SECONDS", min=0, help="Engine echo: how slow it is."),

@@ -7,9 +7,10 @@ import orjson
 
 from magpie_cli.display.text import LOG_SECONDS
 from magpie_cli.engine import EngineError, Throttled
-from magpie_cli.records import Failure, for_terminal
+from magpie_cli.records import Failure
 from magpie_cli.summary import Summary
 from magpie_cli.tally import Tally
+from magpie_cli.terminal import for_terminal
 
 
 class JsonLog:

@@ -1,18 +1,17 @@
-"""The table of engines, and how one is opened.
+"""Which engine it is to be, and how one is opened.
 
 A new engine is one file with a `connect(row, settings)` that yields a ChatModel (or, where whole
-dialogues come from elsewhere, an Engine), and one row here.
+dialogues come from elsewhere, an Engine), and one row in table.py.
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
 from magpie_cli.converse import ChatEngine
-from magpie_cli.devnet import NO_SDK
 from magpie_cli.engine import (
     ChatModel,
     Engine,
@@ -20,96 +19,31 @@ from magpie_cli.engine import (
     EngineRow,
     Queueing,
     Sampling,
-    StatusMeaning,
     ignore_sentence,
-    processors,
 )
 from magpie_cli.engines.ignored import refuse_ignored
+from magpie_cli.engines.table import ENGINES
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.pace import Pace
 from magpie_cli.pace.paced import PacedChatModel, PacedEngine
 from magpie_cli.prompts import Prompts
 from magpie_cli.settings import Settings
-from magpie_cli.spread import Server, SpreadEngine
+from magpie_cli.spread import Server, Servers, SpreadEngine
 from magpie_cli.system_role import FoldingChatModel, SystemRole
 
+__all__ = [
+    "ENGINES",
+    "OWN_KEY",
+    "choose_engine",
+    "find_row",
+    "key_variable",
+    "open_chat_model",
+    "open_chat_models",
+    "open_engine",
+    "prompts_name",
+]
+
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
-FEW_CORES = 4
-
-_OPENAI = "magpie_cli.engines.openai"
-
-_ROWS = (
-    EngineRow(
-        "echo", "magpie_cli.engines.echo", "offline demo text made from the personas; not data"
-    ),
-    EngineRow(
-        "dria",
-        "magpie_cli.engines.dria",
-        "the Dria Network of the dria SDK (which seems to have ended in 2025), or one of your own",
-        credential="DRIA_RPC_TOKEN",
-        required=True,
-        otherwise="add --devnet, a network inside this process",
-        package="dria",
-        absent=NO_SDK,
-        prompts="MagPie of dria 0.0.124",
-        concurrency=256,
-    ),
-    EngineRow(
-        "dria-inference",
-        _OPENAI,
-        "the Dria Network's inference API, the network of today",
-        base_url="https://inference.dria.co/v1",
-        credential="DRIA_API_KEY",
-        required=True,
-        # https://docs.dria.co/docs/api/chat-completions ; 2048 is its own default, said aloud.
-        statuses={
-            402: StatusMeaning("the account has no credits left"),
-            503: StatusMeaning("no node of the network serves this model at the moment", wait=True),
-        },
-        body={"max_tokens": 2048},
-        timeout_field="timeout_secs",
-    ),
-    EngineRow(
-        "local",
-        "magpie_cli.engines.local",
-        "a model inside this machine, fetched once; no server, no token",
-        package="xllamacpp",
-        concurrency=2 if processors() <= FEW_CORES else 4,
-    ),
-    EngineRow(
-        "openai",
-        _OPENAI,
-        "OpenAI, or with --base-url any server that speaks its API",
-        base_url="https://api.openai.com/v1",
-        credential="OPENAI_API_KEY",
-        required=True,
-    ),
-    EngineRow(
-        "ollama",
-        _OPENAI,
-        "Ollama on this machine",
-        base_url="http://localhost:11434/v1",
-        start="ollama serve",
-    ),
-    EngineRow(
-        "vllm",
-        _OPENAI,
-        "vLLM on this machine",
-        base_url="http://localhost:8000/v1",
-        credential="VLLM_API_KEY",
-        start="vllm serve MODEL",
-    ),
-    EngineRow(
-        "openrouter",
-        _OPENAI,
-        "OpenRouter",
-        base_url="https://openrouter.ai/api/v1",
-        credential="OPENROUTER_API_KEY",
-        required=True,
-    ),
-)
-
-ENGINES: Mapping[str, EngineRow] = {row.name: row for row in _ROWS}
 
 
 def choose_engine(
@@ -188,16 +122,50 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     itself refuses.
     """
     row = find_row(name, table)
-    module = import_module(row.module)
-    await _prepare(module, settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    ceiling = settings.concurrency or row.concurrency
     role = SystemRole(say)
 
-    def paced(chat: ChatModel) -> Server:
-        gate = pace.new_gate(settings.concurrency or row.concurrency)
+    def paced(chat: ChatModel) -> Server[Engine]:
+        gate = pace.new_gate(ceiling)
         polite = PacedChatModel(FoldingChatModel(chat, role), pace, gate)
         return Server(ChatEngine(polite, sampling, prompts), gate)
 
+    async with _connected(row, settings, pace, say) as sources:
+        servers = [paced(source) for source in sources if isinstance(source, ChatModel)]
+        if servers:
+            yield servers[0].engine if len(servers) == 1 else SpreadEngine(servers)
+            return
+        (source,) = (source for source in sources if isinstance(source, Engine))
+        if isinstance(source, Queueing):
+            pace.queues.append(source)
+        yield PacedEngine(source, pace)
+
+
+@asynccontextmanager
+async def open_chat_models(
+    name: str, settings: Settings, pace: Pace, *, say: Callable[[str], None] = ignore_sentence
+) -> AsyncIterator[Servers[ChatModel]]:
+    """The engine `name` for single completions, each through `pace` and the gate of its server.
+
+    As `open_engine`; UsageError also where the engine makes whole dialogues.
+    """
+    row = find_row(name)
+    _refuse_whole_dialogues(row)
+    ceiling = settings.concurrency or row.concurrency
+    role = SystemRole(say)
+    async with _connected(row, settings, pace, say) as sources:
+        chats = [FoldingChatModel(chat, role) for chat in sources if isinstance(chat, ChatModel)]
+        yield Servers([Server(chat, pace.new_gate(ceiling)) for chat in chats])
+
+
+@asynccontextmanager
+async def _connected(
+    row: EngineRow, settings: Settings, pace: Pace, say: Callable[[str], None]
+) -> AsyncIterator[Sequence[Engine | ChatModel]]:
+    """All that the engine is made of: one for each --base-url, or its only one."""
+    module = import_module(row.module)
+    await _prepare(module, settings, say)
     async with AsyncExitStack() as stack:
 
         async def connected(settings: Settings) -> Engine | ChatModel:
@@ -206,16 +174,9 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
             )
 
         if len(settings.base_url or ()) > 1:
-            models = await _connect_all(settings, connected, say)
-            yield SpreadEngine([paced(model) for model in models])
-            return
-        source = await connected(settings)
-        if isinstance(source, ChatModel):
-            yield paced(source).engine
+            yield await _connect_all(settings, connected, say)
         else:
-            if isinstance(source, Queueing):
-                pace.queues.append(source)
-            yield PacedEngine(source, pace)
+            yield [await connected(settings)]
 
 
 async def _connect_all(
@@ -251,16 +212,20 @@ async def open_chat_model(
 ) -> AsyncIterator[ChatModel]:
     """The engine `name` for single completions, with no retries. As `open_engine`."""
     row = find_row(name)
-    if row.prompts:
-        raise UsageError(
-            f"the {name} engine makes whole dialogues, and cannot write single answers",
-            "choose another --writer; magpie doctor lists the engines",
-        )
+    _refuse_whole_dialogues(row)
     refuse_ignored(row, settings)
     module = import_module(row.module)
     await _prepare(module, settings, say)
     async with module.connect(row, settings) as source:
         yield source
+
+
+def _refuse_whole_dialogues(row: EngineRow) -> None:
+    if row.prompts:
+        raise UsageError(
+            f"the {row.name} engine makes whole dialogues, and cannot write single answers",
+            "choose another engine; magpie doctor lists them",
+        )
 
 
 async def _prepare(module: ModuleType, settings: Settings, say: Callable[[str], None]) -> None:

@@ -8,8 +8,11 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
 
 from magpie_cli.engine import Completion, EngineRow, Message, Sampling, Transient
 from magpie_cli.errors import UsageError
@@ -70,7 +73,10 @@ class EchoModel:
         self._random = random.Random(0)  # noqa: S311 - which request fails is no secret
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """A question after anything that is not one, an answer after a question."""
+        """A question after anything that is not one, an answer after a question.
+
+        With a schema, an object of its properties: of an `enum` one of its values, else a text.
+        """
         await asyncio.sleep(self._delay)
         if self._failure_rate and self._random.random() < self._failure_rate:
             raise Transient("echo_failure", "echo fails, as --echo-failure-rate asks")
@@ -83,8 +89,20 @@ class EchoModel:
         text = templates[number % len(templates)].format(
             first=words[number // 7 % len(words)], second=words[number // 49 % len(words)]
         )
+        if sampling.schema:
+            text = _fitting(sampling.schema, text, number)
         prompt_tokens = sum(len(message["content"].split()) for message in messages)
         return Completion(text, "stop", Usage(prompt_tokens, len(text.split())))
+
+
+def _fitting(schema: Mapping[str, Any], text: str, number: int) -> str:
+    properties: Mapping[str, Any] = schema["properties"]
+    answer = {}
+    for key, property_ in properties.items():
+        values = property_.get("enum", [text])
+        number, place = divmod(number, len(values))
+        answer[key] = values[place]
+    return orjson.dumps(answer).decode()
 
 
 def _digest(*parts: str) -> int:

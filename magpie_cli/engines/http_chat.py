@@ -1,13 +1,23 @@
 """OpenAI's chat completions on any server: https://platform.openai.com/docs/api-reference/chat ."""
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from magpie_cli.engine import Completion, Message, PairRefused, Sampling, Transient
+from magpie_cli.engine import (
+    SCHEMA_REFUSED,
+    Completion,
+    Message,
+    PairRefused,
+    Sampling,
+    Transient,
+)
 from magpie_cli.engines.http_server import HttpServer
 from magpie_cli.engines.reasoning import beside, split_reasoning
 from magpie_cli.records import Usage
 
+# What a server says that does not take it: "This response_format type is unavailable now".
+_NO_SCHEMA = re.compile("response.?format|json_schema", re.IGNORECASE)
 _STREAMING: Mapping[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -37,11 +47,16 @@ class HttpChatModel:
         self._streams = streams
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """One POST. Raises EngineError."""
+        """One POST. Raises EngineError; a PairRefused of its own where a schema is too much."""
         body = self._body(sampling, "messages", messages)
-        if not self._streams:
-            return _completion(await self._server.ask("POST", "/chat/completions", body))
-        return _completion(await _joined(self._server.stream("/chat/completions", body)))
+        try:
+            if not self._streams:
+                return _completion(await self._server.ask("POST", "/chat/completions", body))
+            return _completion(await _joined(self._server.stream("/chat/completions", body)))
+        except PairRefused as error:
+            if sampling.schema and _NO_SCHEMA.search(error.message):
+                raise PairRefused(SCHEMA_REFUSED, error.message) from error
+            raise
 
     async def write(self, prompt: str, sampling: Sampling, stop: Sequence[str]) -> Completion:
         """What follows `prompt`, by the older API for plain texts. Raises EngineError."""
@@ -60,8 +75,18 @@ class HttpChatModel:
             body[self._max_tokens] = sampling.max_tokens
         if sampling.seed is not None:
             body["seed"] = sampling.seed
+        if sampling.schema is not None:
+            body["response_format"] = _response_format(sampling.schema)
         body[key] = value
         return body
+
+
+def _response_format(schema: Mapping[str, Any]) -> dict[str, object]:
+    """As in https://platform.openai.com/docs/guides/structured-outputs ; others take it too."""
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
 
 
 async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from magpie_cli.errors import MagpieError, UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, PersonaPair, Record, Utterance
+from magpie_cli.records import Failure, Outcome, PersonaPair, Utterance
 from magpie_cli.settings import Fsync
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import AppendFile, disk_errors
@@ -138,8 +138,8 @@ class FileStore:
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""
         self.refuse_loss()
-        is_record = isinstance(outcome, Record)
-        file = self._output if is_record else self._failures
+        is_row = not isinstance(outcome, Failure)
+        file = self._output if is_row else self._failures
         with disk_errors(file.path), self._broken_disk_is_noted():
             await self._room.append(file, self._redact(outcome.to_json()))
             self._turns.end(outcome.id)

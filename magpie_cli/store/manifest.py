@@ -42,6 +42,11 @@ class Manifest:
     rewrite: bool = False
 
     @property
+    def command(self) -> str:
+        """Whose output it is: that of `generate`, unless the identity says another."""
+        return str(self.identity.get("command", "generate"))
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over the identity: rows of two fingerprints never share an output."""
         text = orjson.dumps(self.identity, option=orjson.OPT_SORT_KEYS)

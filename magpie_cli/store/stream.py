@@ -9,12 +9,13 @@ from pathlib import Path
 
 from magpie_cli.errors import UsageError
 from magpie_cli.ids import IdSet
-from magpie_cli.records import Outcome, PersonaPair, Record, Utterance, for_terminal
+from magpie_cli.records import Failure, Outcome, PersonaPair, Utterance
 from magpie_cli.store.append_file import AppendFile, disk_errors
 from magpie_cli.store.disk import write_all
 from magpie_cli.store.failures import FailedBefore
 from magpie_cli.store.scan import read_ids
 from magpie_cli.store.turn_log import Begun
+from magpie_cli.terminal import for_terminal
 
 STDOUT = 1
 
@@ -74,7 +75,7 @@ class StreamStore:
     async def write(self, outcome: Outcome) -> None:
         """Write one row. Raises OutputClosed where the reader has gone away."""
         line = self._redact(outcome.to_json())
-        if not isinstance(outcome, Record):
+        if isinstance(outcome, Failure):
             if self._failures:
                 with disk_errors(self._failures.path):
                     self._failures.append(line)

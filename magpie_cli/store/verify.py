@@ -32,7 +32,7 @@ def find_output(output: str, failures: str | None) -> tuple[OutputPaths, Manifes
     if manifest is None or not paths.output.exists():
         lacks = paths.manifest if manifest is None else paths.output
         raise UsageError(
-            f"{output} is not an output of magpie generate ({lacks} is not there)",
+            f"{output} is not an output of magpie ({lacks} is not there)",
             "name the file that -o named",
         )
     if failures is None:

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from magpie_cli.errors import UsageError
-from magpie_cli.records import for_terminal
 from magpie_cli.store import disk
 from magpie_cli.store.append_file import disk_errors
 from magpie_cli.store.lock import locked
 from magpie_cli.store.paths import OutputPaths, is_stream
 from magpie_cli.store.stream import STDOUT
+from magpie_cli.terminal import for_terminal
 
 Write = Callable[[bytes], None]
 

@@ -10,9 +10,9 @@ import orjson
 
 from magpie_cli.engine import DialogueRequest, PairRefused, Transient
 from magpie_cli.feed import FileFeed
-from magpie_cli.plan import Plan
+from magpie_cli.plan import plan_dialogues
 from magpie_cli.records import Dialogue, Failure, Record, Usage, Utterance
-from magpie_cli.run import run
+from magpie_cli.run import dialogues, run
 from magpie_cli.settings import RetryFailed, Settings, TurnRange
 from magpie_cli.shutdown import Shutdown
 from magpie_cli.source import open_source
@@ -125,11 +125,13 @@ class World:
             facts = Facts(identity, settings.input, source.digest, expected=source.lines)
             with open_store(settings.output, None, facts, StoreOptions()) as store:
                 engine = Scripted(self, store, crash_in)
-                plan = Plan(source.pairs(), settings, store.done, tally, store.failed)
+                plan = plan_dialogues(
+                    source.pairs(), settings, store.done, tally, failed=store.failed
+                )
                 feed: FileFeed[DialogueRequest | Failure] = FileFeed(iter(plan))
                 await run(
                     feed,
-                    engine,
+                    dialogues(engine, store),
                     store,
                     concurrency=3,
                     tally=tally,
@@ -152,7 +154,7 @@ class World:
         """What the input asks for, each once."""
         self.source.write_bytes(b"".join(line + b"\n" for line in self.lines))
         with open_source(str(self.source), strict=False) as source:
-            for item in Plan(source.pairs(), self.settings(), _none(), Tally()):
+            for item in plan_dialogues(source.pairs(), self.settings(), _none(), Tally()):
                 if item is not None:
                     yield item
 
