@@ -113,8 +113,9 @@ class _Run:
         opened = open_engine(self.engine, heard, self.prompts, pace, say=self._note)
         async with opened as engine:
             told = prompts_name(find_row(self.engine), self.prompts)
-            model = Redactor.of(os.environ).text(engine.model)
-            identity = self.settings.identity(engine.name, model, told) | self.prompts.identity()
+            hide = Redactor.of(os.environ).text
+            identity = self.settings.identity(engine.name, hide(engine.model), told)
+            identity |= self.prompts.identity(hide)
             with open_store(
                 self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:

@@ -7,7 +7,7 @@ all of it.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -50,11 +50,14 @@ class Prompts:
         names = {name: file for file, text in texts.items() for name in _PLACEHOLDER.findall(text)}
         return {name: file for name, file in names.items() if name not in BUILT_IN}
 
-    def identity(self) -> dict[str, object]:
-        """What else than the files changes a row, as Settings.identity: nothing, usually."""
+    def identity(self, hide: Callable[[str], str] = str) -> dict[str, object]:
+        """What else than the files changes a row, as Settings.identity: nothing, usually.
+
+        `hide` takes out of it what must not be written.
+        """
         columns = sorted(self.columns)
         return {
-            **({"system": self.system} if self.system is not None else {}),
+            **({"system": hide(self.system)} if self.system is not None else {}),
             **({"columns": columns} if columns else {}),
         }
 

@@ -188,6 +188,22 @@ def test_other_prompts_are_other_rows(
     assert "prompts: " in done.stderr
 
 
+def test_a_key_in_a_system_line_is_not_written(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, server: ChatServer
+) -> None:
+    """It is sent, as it was asked for, and stands in no file; the same command goes on."""
+    key = "sk-0123456789abcdef"
+    command = ("generate", pairs(1), "--base-url", server.url, "-o", "out.jsonl")
+    for more in ((), ("--dry-run",), ()):
+        done = magpie(*command, "--system", f"The word is {key}.", *more, MAGPIE_API_KEY=key)
+        assert done.returncode == 0, done.stderr
+        assert key not in done.stdout + done.stderr
+    assert key in messages_of(server)[1][0]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert not any(key.encode() in path.read_bytes() for path in files)
+
+
 def test_a_run_without_these_flags_is_who_it_was(
     tmp_path: Path, magpie: Magpie, pairs: Pairs
 ) -> None:
