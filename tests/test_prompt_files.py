@@ -108,13 +108,18 @@ def test_a_slip_in_a_name_is_seen_before_the_first_request(
     path = write(tmp_path / "pairs.jsonl", {"topic": "moths", "level": 2}, {"tpoic": "x"})
     source = "-" if "pipe" in way else path
     more = {"strict pipe": ("--strict",), "rehearsal": ("--dry-run",)}.get(way, ())
-    command = ("generate", source, "--base-url", server.url, "--prompts", mine, *more)
+    flags = ("--prompts", mine, "-o", "out.jsonl", *more)
+    command = ("generate", source, "--base-url", server.url, *flags)
     done = magpie(*command, stdin=path.read_text())
     assert (done.returncode, done.stdout) == (2, "")
     assert "{tpoic} in opener.md is neither built in nor a column of" in done.stderr
     assert "{instructor_persona}, {responding_persona} and {num_turns}" in done.stderr
     assert "columns of that line: {level}, {topic}" in done.stderr
     assert server.asked == []
+    assert way == "pipe" or not (tmp_path / "out.jsonl").exists()
+    (mine / "opener.md").write_text("Speak of {topic}.")
+    good = path.read_text().splitlines()[0]
+    assert magpie("generate", "-", *command[2:], stdin=good).returncode == 0
 
 
 def test_columns_stand_in_prompts(
