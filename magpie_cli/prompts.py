@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 
 from magpie_cli.engine import Message
@@ -25,7 +26,7 @@ _CONTROL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: `columns` is found once, not for each dialogue
 class Prompts:
     """The system message of each role, and the first `user` message that the instructor sees.
 
@@ -38,7 +39,7 @@ class Prompts:
     opener: str
     system: str | None = None
 
-    @property
+    @cached_property
     def columns(self) -> Mapping[str, str]:
         """The columns that the placeholders name, each with the text that names it last."""
         texts = {
