@@ -66,13 +66,13 @@ class Given:
 class Opened(Generic[_R]):
     """The work of one run, with its engine connected.
 
-    `identity` is what changes a row, by the model's name; `plan` what is to do beside what the
+    `identity` is what changes a row, with what takes secrets out of a text; `plan` what is to do beside what the
     store has, `attempt` how one of it is done.
     """
 
     engine: str
     model: str
-    identity: Callable[[str], Mapping[str, object]]
+    identity: Callable[[Callable[[str], str]], Mapping[str, object]]
     plan: Callable[[Store], Plan[Any, _R]]
     attempt: Callable[[Store], Attempt[_R]]
 
@@ -153,7 +153,7 @@ class _Course:
         stop.listeners.append(lambda _: pace.stop())
         given = Given(self.settings, self.source, self.engine, pace, self.tally, self._note)
         async with self.work(given) as opened:
-            identity = opened.identity(Redactor.of(os.environ).text(opened.model))
+            identity = opened.identity(Redactor.of(os.environ).text)
             with open_store(
                 self.settings.output, self.settings.failures, self._facts(identity), self._care()
             ) as store:

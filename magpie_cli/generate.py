@@ -55,7 +55,9 @@ async def _making(given: Given, prompts: Prompts) -> AsyncIterator[Opened[Dialog
         yield Opened(
             engine.name,
             engine.model,
-            lambda model: settings.identity(engine.name, model, told) | prompts.identity(),
+            lambda hide: (
+                settings.identity(engine.name, hide(engine.model), told) | prompts.identity(hide)
+            ),
             plan,
             attempt,
         )

@@ -1,6 +1,5 @@
 """`magpie prompts`: what both speakers of a pair are sent. Asks nobody."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from magpie_cli.engine import Message
@@ -82,17 +81,13 @@ def _find(source: str, id_: str | None, prompts: Prompts) -> PersonaPair:
     """The first pair, or the one of that id. Raises UsageError where there is none."""
     with open_input(source) as stream:
         failed = ""
-        for pair in _read(PairReader(stream, source, prompts.columns)):
+        for pair in PairReader(stream, source, prompts.columns):
             if isinstance(pair, Failure):
                 failed = failed or f" ({pair.message})"
-            elif id_ in (None, pair.id):
+            elif isinstance(pair, PersonaPair) and id_ in (None, pair.id):
                 return pair
     which = "pair" if id_ is None else f"pair {id_!r}"
     raise UsageError(
         f"there is no {which} in {input_name(source)}{failed}",
         "name another file with --input" + ("" if id_ is None else ", or another --id"),
     )
-
-
-def _read(reader: PairReader) -> Iterator[PersonaPair | Failure]:
-    yield from (pair for pair in reader if isinstance(pair, PersonaPair | Failure))

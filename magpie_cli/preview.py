@@ -1,8 +1,10 @@
 """`magpie generate --dry-run`: what there would be to do, and the first messages. Asks nobody."""
 
+import os
 import shlex
 from dataclasses import dataclass, replace
 
+from magpie_cli.credentials import Redactor
 from magpie_cli.engine import DialogueRequest, Message
 from magpie_cli.engines import choose_engine, find_row, prompts_name
 from magpie_cli.ids import IdSet
@@ -147,4 +149,5 @@ def _refuse_foreign(settings: Settings, engine: str, prompts: Prompts) -> None:
     manifest = Manifest.read(paths.manifest)
     model = settings.model or (manifest and manifest.identity["model"]) or ""
     told = prompts_name(find_row(engine), prompts)
-    refuse_foreign(paths, settings.identity(engine, model, told) | prompts.identity())
+    hide = Redactor.of(os.environ).text
+    refuse_foreign(paths, settings.identity(engine, model, told) | prompts.identity(hide))

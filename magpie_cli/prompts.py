@@ -7,8 +7,9 @@ all of it.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 
 from magpie_cli.engine import Message
@@ -25,7 +26,7 @@ _CONTROL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: `columns` is found once, not for each dialogue
 class Prompts:
     """The system message of each role, and the first `user` message that the instructor sees.
 
@@ -38,7 +39,7 @@ class Prompts:
     opener: str
     system: str | None = None
 
-    @property
+    @cached_property
     def columns(self) -> Mapping[str, str]:
         """The columns that the placeholders name, each with the text that names it last."""
         texts = {
@@ -50,11 +51,14 @@ class Prompts:
         names = {name: file for file, text in texts.items() for name in _PLACEHOLDER.findall(text)}
         return {name: file for name, file in names.items() if name not in BUILT_IN}
 
-    def identity(self) -> dict[str, object]:
-        """What else than the files changes a row, as Settings.identity: nothing, usually."""
+    def identity(self, hide: Callable[[str], str] = str) -> dict[str, object]:
+        """What else than the files changes a row, as Settings.identity: nothing, usually.
+
+        `hide` takes out of it what must not be written.
+        """
         columns = sorted(self.columns)
         return {
-            **({"system": self.system} if self.system is not None else {}),
+            **({"system": hide(self.system)} if self.system is not None else {}),
             **({"columns": columns} if columns else {}),
         }
 

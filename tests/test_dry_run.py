@@ -135,6 +135,9 @@ def test_a_file_that_is_no_model_is_found_out(tmp_path: Path, magpie: Magpie, pa
         (("--engine", "dria", "--echo-delay", "1"), "--echo-delay is for the echo engine"),
         (("--engine", "vllm", "--echo-failure-rate", "1"), "--echo-failure-rate is for the echo"),
         (("--devnet", "--rpc-url", "http://localhost:1"), "--devnet is a network of its own"),
+        (("--devnet", "--prompts", "mine"), "with prompts of its own, without --prompts"),
+        (("--engine", "dria", "--system", "Be brief."), "prompts of its own, without --system"),
+        (("--devnet", "--end", "instructor"), "prompts of its own, without --end instructor"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

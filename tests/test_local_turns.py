@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from magpie_cli.engines.local.tiny import write_tiny_model
 from magpie_cli.lines import read_lines
 from magpie_cli.personas import max_turns
+from magpie_cli.plan import drawn_turns
+from magpie_cli.settings import TurnRange
 from magpie_cli.source import open_source
 from tests.conftest import PAIR, Magpie, needs_llama, rows_of
 
@@ -37,6 +40,20 @@ def test_a_file_is_looked_at_for_its_longest_dialogue(
     [row] = rows_of(tmp_path / "out.jsonl")
     assert row["num_turns"] == LONG
     assert row["usage"]["completion_tokens"] > 3000
+
+
+@needs_llama
+def test_a_range_has_room_for_its_longest_dialogue(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, wide_model: Path
+) -> None:
+    """A pair that draws nearly the most of the range gets its dialogue."""
+    turns = TurnRange(1, LONG)
+    ids = (f"pair {n}" for n in count())
+    id_ = next(id_ for id_ in ids if drawn_turns(turns, 1, id_) > LONG * 0.95)
+    done = magpie(*RUN, pairs(1, id=id_), "-m", wide_model, "--turns", f"{turns}")
+    assert done.returncode == 0, done.stderr
+    [row] = rows_of(tmp_path / "out.jsonl")
+    assert row["num_turns"] == drawn_turns(turns, 1, id_)
 
 
 @needs_llama

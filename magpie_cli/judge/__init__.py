@@ -78,7 +78,7 @@ async def _judging(given: Given, prompt: JudgePrompt) -> AsyncIterator[Opened[Re
         yield Opened(
             its.name,
             its.model,
-            lambda model: identity(settings, its.name, model, prompt),
+            lambda hide: identity(settings, its.name, hide(its.model), prompt),
             plan,
             attempts,
         )
