@@ -66,8 +66,8 @@ class Given:
 class Opened(Generic[_R]):
     """The work of one run, with its engine connected.
 
-    `identity` is what changes a row, with what takes secrets out of a text; `plan` what is to do beside what the
-    store has, `attempt` how one of it is done.
+    `identity` is what changes a row, given what takes secrets out of a text; `plan` what is to do
+    beside what the store has, `attempt` how one of it is done.
     """
 
     engine: str

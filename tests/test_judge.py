@@ -15,6 +15,7 @@ from magpie_cli.judge.scores import RATINGS, SCHEMA
 from tests.chat_server import ChatServer, Fault, answer, hangs, refuses, says
 from tests.conftest import Magpie, rows_of
 from tests.processes import end, feed, started, wait_for_words, wait_until
+from tests.test_store import snapshot
 
 Pairs = Callable[..., Path]
 Rows = Callable[..., Path]
@@ -367,6 +368,29 @@ def test_several_servers_share_the_rows(
     assert asked > 1
     assert len(rows_of(tmp_path / "scored.jsonl")) == 12
     assert len(server.asked) == 11
+
+
+def test_a_dry_run_asks_nobody(
+    tmp_path: Path, magpie: Magpie, rows: Rows, server: ChatServer
+) -> None:
+    """It counts what there is to do, shows the first message, and writes nothing."""
+    path = rows(3)
+    path.write_text(f"oops\n{path.read_text()}")
+    server.faults = always()
+    command = judged(server, "--model", "tiny")
+    assert magpie(*command, "--limit", "1").returncode == 75
+    before, asked = snapshot(tmp_path), len(server.asked)
+    done = magpie(*command, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    table, reasons, message = done.stdout.split("\n\n", maxsplit=2)
+    assert [line.split()[-1] for line in table.splitlines()] == ["openai", "3", "1", "1", "2"]
+    assert reasons.startswith("rows.jsonl:1: not JSON")
+    assert message.startswith("--- judge, user ---\nYou judge")
+    assert 'Instructor: "' in message
+    for wrong in (("--temperature", "1"), ("--engine", "dria")):
+        assert magpie(*judged(server, "--model", "tiny", *wrong), "--dry-run").returncode == 2
+    assert len(server.asked) == asked
+    assert snapshot(tmp_path) == before
 
 
 def test_whole_dialogues_are_no_answers(magpie: Magpie, rows: Rows) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from magpie_cli.cli import options
-from magpie_cli.cli.app import app, engine_names, option
+from magpie_cli.cli.app import app, engine_names, option, print_text
 from magpie_cli.settings import Settings
 
 
@@ -65,6 +65,9 @@ def judge(
     fsync: options.FsyncMode = "interval",
     wait_lock: options.WaitLock = 0,
     disk_wait: options.DiskWait = 300,
+    dry_run: Annotated[
+        bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
+    ] = False,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
     log_format: options.Format = "text",
@@ -74,10 +77,16 @@ def judge(
     The same command again judges only what is missing.
     """
     given = {name: value for name, value in locals().items() if name != "prompt"}
+    settings = Settings(**given)
+    if dry_run:
+        from magpie_cli.judge.preview import preview
+
+        print_text(preview(settings, prompt).text())
+        return
     from magpie_cli.judge import judge as give_scores
     from magpie_cli.shutdown import die_by
 
-    summary = give_scores(Settings(**given), prompt)
+    summary = give_scores(settings, prompt)
     if summary.stopped_by:
         die_by(summary.stopped_by)
     raise typer.Exit(summary.exit_code)

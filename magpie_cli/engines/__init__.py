@@ -41,6 +41,7 @@ __all__ = [
     "open_chat_models",
     "open_engine",
     "prompts_name",
+    "refuse_whole_dialogues",
 ]
 
 OWN_KEY = "MAGPIE_API_KEY"  # for any address that is not a preset's own
@@ -151,7 +152,7 @@ async def open_chat_models(
     As `open_engine`; UsageError also where the engine makes whole dialogues.
     """
     row = find_row(name)
-    _refuse_whole_dialogues(row)
+    refuse_whole_dialogues(name)
     ceiling = settings.concurrency or row.concurrency
     role = SystemRole(say)
     async with _connected(row, settings, pace, say) as sources:
@@ -212,7 +213,7 @@ async def open_chat_model(
 ) -> AsyncIterator[ChatModel]:
     """The engine `name` for single completions, with no retries. As `open_engine`."""
     row = find_row(name)
-    _refuse_whole_dialogues(row)
+    refuse_whole_dialogues(name)
     refuse_ignored(row, settings)
     module = import_module(row.module)
     await _prepare(module, settings, say)
@@ -220,10 +221,11 @@ async def open_chat_model(
         yield source
 
 
-def _refuse_whole_dialogues(row: EngineRow) -> None:
-    if row.prompts:
+def refuse_whole_dialogues(name: str) -> None:
+    """Raises UsageError where the engine `name` has nothing to say but whole dialogues."""
+    if find_row(name).prompts:
         raise UsageError(
-            f"the {row.name} engine makes whole dialogues, and cannot write single answers",
+            f"the {name} engine makes whole dialogues, and cannot write single answers",
             "choose another engine; magpie doctor lists them",
         )
 

@@ -4,6 +4,7 @@ __init__.py  what the run does with a row
 ask.py       one dialogue before a judge
 prompt.py    what the judge is told
 scores.py    what it says, and a row with that
+preview.py   --dry-run
 """
 
 from collections.abc import AsyncIterator
@@ -14,15 +15,17 @@ from functools import partial
 from magpie_cli.course import Given, Opened, follow
 from magpie_cli.engine import PairRefused, Sampling, Transient
 from magpie_cli.engines import open_chat_models
+from magpie_cli.ids import IdSet
 from magpie_cli.judge.ask import Judge
 from magpie_cli.judge.prompt import JudgePrompt
 from magpie_cli.plan import Plan, dialogue_seed
 from magpie_cli.records import Outcome
 from magpie_cli.run import Attempt, failed
 from magpie_cli.settings import Settings, TurnRange
-from magpie_cli.source import RecordLine
-from magpie_cli.store import Store
+from magpie_cli.source import RecordLine, Source
+from magpie_cli.store import FailedBefore, Store
 from magpie_cli.summary import Summary
+from magpie_cli.tally import Tally
 
 OWN_TURNS = 2  # as long as the rubric and the answer are, where a model has to make room
 
@@ -50,6 +53,17 @@ def identity(settings: Settings, engine: str, model: str, prompt: JudgePrompt) -
     }
 
 
+def plan_rows(
+    source: Source,
+    settings: Settings,
+    done: IdSet,
+    tally: Tally,
+    failed: FailedBefore | None = None,
+) -> Plan[RecordLine, RecordLine]:
+    """Every row of the source that has no scores yet."""
+    return Plan(source.rows(), lambda row, _: row, settings, done, tally, failed=failed)
+
+
 @asynccontextmanager
 async def _judging(given: Given, prompt: JudgePrompt) -> AsyncIterator[Opened[RecordLine]]:
     """Rows before a judge."""
@@ -67,11 +81,6 @@ async def _judging(given: Given, prompt: JudgePrompt) -> AsyncIterator[Opened[Re
             except (Transient, PairRefused) as error:
                 return failed(error, row.id, "judge", row.line.decode())
 
-        def plan(store: Store) -> Plan[RecordLine, RecordLine]:
-            return Plan(
-                source.rows(), lambda row, _: row, settings, store.done, tally, failed=store.failed
-            )
-
         def attempts(_: Store) -> Attempt[RecordLine]:
             return attempt
 
@@ -79,6 +88,6 @@ async def _judging(given: Given, prompt: JudgePrompt) -> AsyncIterator[Opened[Re
             its.name,
             its.model,
             lambda hide: identity(settings, its.name, hide(its.model), prompt),
-            plan,
+            lambda store: plan_rows(source, settings, store.done, tally, store.failed),
             attempts,
         )
