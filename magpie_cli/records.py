@@ -65,12 +65,14 @@ class Utterance:
     """One speaker's words: what they took, and what was found in them, by the names of checks.
 
     `reasoning` is what the model thought before them, None where it said nothing of that.
+    `discarded` counts the samples that were worse; `usage` is of those too.
     """
 
     text: str
     usage: Usage = NO_TOKENS
     findings: tuple[str, ...] = ()
     reasoning: str | None = None
+    discarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

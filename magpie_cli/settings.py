@@ -11,6 +11,10 @@ ProgressMode = Literal["auto", "bar", "log", "none"]
 LogFormat = Literal["text", "json"]
 Fsync = Literal["interval", "always", "off"]
 RetryFailed = Literal["transient", "all", "none"]
+OnFinding = Literal["keep", "resample", "fail"]
+
+RESAMPLE = 2  # times, unless --resample says otherwise
+MOST_RESAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Settings:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    resample: int | None = None
+    on_finding: OnFinding | None = None
     limit: int | None = None
     shard: str | None = None
     timeout: float = 600.0
@@ -61,8 +67,13 @@ class Settings:
         """What changes a row: rows of two identities never share an output.
 
         Concurrency, timeouts, limits, addresses and the number of samples are not in it. The shard
-        is: another one's rows would be taken for all that there is to do.
+        is: another one's rows would be taken for all that there is to do. What became of findings
+        is in it only where it is not what happens by itself: older outputs know nothing of it.
         """
+        unusual = {
+            "resample": None if self.resample == RESAMPLE else self.resample,
+            "on_finding": None if self.on_finding == "resample" else self.on_finding,
+        }
         return {
             "engine": engine,
             "model": model,
@@ -73,4 +84,5 @@ class Settings:
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
+            **{key: value for key, value in unusual.items() if value is not None},
         }

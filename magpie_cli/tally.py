@@ -14,8 +14,9 @@ class Tally:
     `utterances` are those of the dialogues made, `tokens` all that completions took, `spent` those
     of their prompts as well. `bad_lines` is the part of `failed` that no run can mend, `may_pass`
     the part that the next one tries again, `failed_before` the part that this run has not tried.
-    `cut` counts utterances that a server stopped in the middle of a sentence, `control_tokens`
-    those in personas, which are sent with a space in them. `failures` counts by kind.
+    `cut` counts utterances that a server stopped in the middle of a sentence, `sampled_again` those
+    of which more than one sample was taken, `control_tokens` those in personas, which are sent with
+    a space in them. `found` counts rows by what was found in them, `failures` by kind.
     """
 
     total: int | None = None
@@ -30,9 +31,11 @@ class Tally:
     tokens: int = 0
     spent: int = 0
     cut: int = 0
+    sampled_again: int = 0
     control_tokens: int = 0
     retries: int = 0
     last_retry: str = ""
+    found: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
@@ -40,6 +43,7 @@ class Tally:
         """One more utterance, which its tokens were spent on."""
         usage = utterance.usage
         self.cut += "truncated" in utterance.findings
+        self.sampled_again += utterance.discarded > 0
         self.tokens += usage.completion_tokens or 0
         self.spent += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 
@@ -59,6 +63,7 @@ class Tally:
         else:
             self.made += 1
             self.utterances += 2 * outcome.num_turns
+            self.found.update(outcome.findings)
 
     @property
     def seen(self) -> int:

@@ -14,8 +14,10 @@ from magpie_cli.cli.app import (
 )
 from magpie_cli.settings import (
     MAX_TURNS,
+    MOST_RESAMPLES,
     Fsync,
     LogFormat,
+    OnFinding,
     ProgressMode,
     RetryFailed,
     Settings,
@@ -107,6 +109,24 @@ def generate(
     max_tokens: Annotated[
         int | None,
         option("--max-tokens", metavar="N", min=1, help="Per utterance. [default: the server's]"),
+    ] = None,
+    resample: Annotated[
+        int | None,
+        option(
+            "--resample",
+            metavar="N",
+            min=0,
+            max=MOST_RESAMPLES,
+            help="Sample an utterance with a hard finding again, up to N times. [default: 2]",
+        ),
+    ] = None,
+    on_finding: Annotated[
+        OnFinding | None,
+        option(
+            "--on-finding",
+            help="keep the first sample; resample, and keep the best; or fail the pair where none "
+            "is good. [default: resample]",
+        ),
     ] = None,
     limit: Annotated[
         int | None,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
-from magpie_cli.converse import ChatEngine
+from magpie_cli.converse import ChatEngine, CheckedEngine
 from magpie_cli.devnet import NO_SDK
 from magpie_cli.engine import (
     ChatModel,
@@ -24,6 +24,7 @@ from magpie_cli.engine import (
     ignore_sentence,
     processors,
 )
+from magpie_cli.engines.findings import demands_of, refuse_unheeded
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.pace import Pace
 from magpie_cli.pace.paced import PacedChatModel, PacedEngine
@@ -159,6 +160,7 @@ def key_variable(name: str, settings: Settings) -> str:
 
 def refuse_ignored(name: str, settings: Settings) -> None:
     """Raises UsageError where a flag was given that the engine `name` would do nothing with."""
+    refuse_unheeded(find_row(name), settings)
     echoes = name == "echo" or settings.devnet
     if name in NO_SERVER and settings.base_url:
         raise UsageError(f"the {name} engine asks no server", "leave out --base-url, or --engine")
@@ -213,10 +215,12 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     module = import_module(row.module)
     await _prepare(module, settings, say)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    demands = demands_of(settings)
 
     def paced(chat: ChatModel) -> Server:
         gate = pace.new_gate(settings.concurrency or row.concurrency)
-        return Server(ChatEngine(PacedChatModel(chat, pace, gate), sampling, prompts), gate)
+        model = PacedChatModel(chat, pace, gate)
+        return Server(ChatEngine(model, sampling, prompts, demands), gate)
 
     async with AsyncExitStack() as stack:
 
@@ -235,7 +239,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
         else:
             if isinstance(source, Queueing):
                 pace.queues.append(source)
-            yield PacedEngine(source, pace)
+            yield CheckedEngine(PacedEngine(source, pace), demands)
 
 
 async def _connect_all(
