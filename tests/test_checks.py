@@ -223,7 +223,7 @@ SPOKEN = TEXTS.filter(lambda text: bool(text.strip()))
 @given(st.lists(st.tuples(SPOKEN, SPOKEN), min_size=1, max_size=4), st.lists(TEXTS, min_size=2))
 def test_a_mended_dialogue_is_one(turns: list[tuple[str, str]], personas: list[str]) -> None:
     """Mended, its utterances alternate as before, none is empty, and there is nothing to mend."""
-    scene = Scene(*personas[:2])
+    scene = Scene(personas[0], personas[1])
     texts: list[str] = []
     for speaker, text in (pair for turn in turns for pair in zip(BOTH, turn, strict=True)):
         mended, names = repaired(text, speaker)
