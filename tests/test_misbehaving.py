@@ -128,6 +128,15 @@ def test_what_can_be_mended_is_not_asked_again(
     assert counted(magpie) == ({MENDED[fault]: 1}, set())
 
 
+def test_what_was_cut_off_with_the_others_words_is_not_missed(
+    tmp_path: Path, magpie: Magpie, server: ChatServer
+) -> None:
+    """The limit of tokens came in words that nobody wants: the utterance is whole without them."""
+    server.faults = repeat(writes((*GOOD[:3], "By the stamp\n\nUser: And then the"), "length"))
+    row = made(tmp_path, magpie, server)
+    assert (words_of(row)[3], row["findings"]) == ("By the stamp", ["cut_at_other"])
+
+
 def test_the_other_hears_what_was_mended(
     tmp_path: Path, magpie: Magpie, server: ChatServer
 ) -> None:
