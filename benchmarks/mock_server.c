@@ -49,9 +49,15 @@ static size_t answered_count, answered_capacity;
 static long requests, good, errors, throttled, hung, paid_twice, in_flight, most_in_flight, opened;
 static double first_request, last_answer;
 
-static const char LOREM[] =
-    "the crew checks the second tank before noon and writes the reading on the board, "
-    "then asks whether the pump can hold until the part arrives; ";
+/* Other words for each request, as a model has them: the same ones again would be a fault. */
+static const char *COMMON[] = {"the", "of", "and", "a", "to", "in", "is", "that", "it", "for",
+                               "on", "with", "as", "at", "by", "from", "or", "which", "but",
+                               "not", "this", "are", "when", "so", "if", "then", "one", "two",
+                               "into", "before", "until", "after"};
+static const char *PARTS[] = {"ba", "cor", "den", "fil", "gan", "hol", "jun", "kel", "lam", "mar",
+                              "nor", "pel", "quin", "ros", "sal", "tor", "ur", "ven", "wil",
+                              "yar", "bel", "cris", "dor", "fen", "gor", "hay", "lin", "mon",
+                              "ner", "pra", "ster", "tul"};
 static char words[701];
 
 static double now(void) {
@@ -64,6 +70,18 @@ static double random_share(void) { /* xorshift: the same faults in every run */
     static uint64_t state = 88172645463325252ULL;
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return (state >> 11) * (1.0 / 9007199254740992.0);
+}
+
+static void choose_words(uint64_t state) {
+    size_t size = 0;
+    while (size < sizeof words - 16) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        unsigned pick = state >> 40;
+        size += pick % 5 < 2
+                    ? sprintf(words + size, "%s ", COMMON[pick / 5 % 32])
+                    : sprintf(words + size, "%s%s ", PARTS[pick / 5 % 32], PARTS[pick / 160 % 32]);
+    }
+    words[size - 1] = '.';
 }
 
 static uint64_t hash_of(const char *bytes, size_t size) {
@@ -145,6 +163,7 @@ static void answer(int fd) {
         send_answer(fd, "429 Too Many Requests", header, "{\"error\":{\"message\":\"mock\"}}");
     } else {
         good++;
+        choose_words(it->hash | 1);
         paid_twice += !is_new(it->hash);
         snprintf(body, sizeof body,
                  "{\"id\":\"chatcmpl-%ld\",\"object\":\"chat.completion\",\"created\":1,"
@@ -255,7 +274,6 @@ int main(int count, char **arguments) {
     throttle_share = atof(arguments[3]);
     hang_share = atof(arguments[4]);
     retry_after = atof(arguments[5]);
-    for (size_t i = 0; i < sizeof words - 1; i++) words[i] = LOREM[i % (sizeof LOREM - 1)];
     struct sockaddr_in address = {.sin_family = AF_INET};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;

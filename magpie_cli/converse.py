@@ -1,47 +1,152 @@
-"""One pair on a chat model: prompts -> completion -> utterance, until the dialogue is whole."""
+"""One pair on a chat model: prompts -> completion -> utterance, until the dialogue is whole.
 
-from dataclasses import replace
+What can be mended in an utterance is, then it is checked; one with a hard finding is sampled again.
+"""
 
-from magpie_cli.checks.manner import is_truncated
-from magpie_cli.checks.spoken import Spoken
-from magpie_cli.engine import ChatModel, Completion, DialogueRequest, Sampling
+from dataclasses import dataclass, replace
+
+from magpie_cli.checks import CHECKS, CUT_AT_OTHER, findings, hard, repaired
+from magpie_cli.checks.spoken import Scene, Spoken
+from magpie_cli.engine import (
+    PLACEHOLDER,
+    ChatModel,
+    Completion,
+    DialogueRequest,
+    Engine,
+    EngineError,
+    PairRefused,
+    Sampling,
+    Transient,
+)
 from magpie_cli.prompts import Prompts, Views
-from magpie_cli.records import Dialogue, Utterance
+from magpie_cli.records import NO_TOKENS, Dialogue, PersonaPair, Utterance
+from magpie_cli.settings import MAX_TURNS
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What is done about hard findings: samples beyond the first, and whether the pair then fails.
+
+    `is_settled`: another try says the same, as at temperature 0.
+    """
+
+    resample: int = 0
+    fails: bool = False
+    is_settled: bool = False
 
 
 class ChatEngine:
     """An Engine made of any ChatModel."""
 
-    def __init__(self, chat: ChatModel, sampling: Sampling, prompts: Prompts) -> None:
+    def __init__(
+        self,
+        chat: ChatModel,
+        sampling: Sampling,
+        prompts: Prompts,
+        demands: Demands = Demands(),
+    ) -> None:
         self.name = chat.name
         self.model = chat.model
         self._chat = chat
         self._sampling = sampling
         self._prompts = prompts
+        self._demands = demands
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
-        """Ask for each utterance that the request does not have already. Raises EngineError."""
+        """Ask for each utterance that the request does not have already, or oftener.
+
+        Raises EngineError.
+        """
         views = Views(self._prompts, request.pair, request.num_turns)
         utterances = [*request.utterances]
         views.replay(utterance.text for utterance in utterances)
-        for position in range(len(utterances), request.length):
-            completion = await self._chat.complete(
-                views.next_speaker, self._sampling_at(position, request.seed)
-            )
-            utterance = Utterance(
-                completion.text, completion.usage, _found(completion), completion.reasoning
-            )
+        scene = _scene(request.pair)
+        while len(utterances) < request.length:
+            utterance = await self._next(views, scene, request.seed)
             views.say(utterance.text)
             utterances.append(utterance)
             request.on_utterance(utterance)
         return Dialogue.from_utterances(utterances, self.model, end=request.end)
 
-    def _sampling_at(self, position: int, seed: int | None) -> Sampling:
-        """The run's sampling, with a seed of its own for each utterance."""
-        return self._sampling if seed is None else replace(self._sampling, seed=seed + position)
+    async def _next(self, views: Views, scene: Scene, seed: int | None) -> Utterance:
+        """Of as many samples as it takes the first without a hard finding, or the one with fewest.
+
+        Raises EngineError, also where the last is not good enough.
+        """
+        position = len(views.utterances)
+        samples: list[Utterance] = []
+        for number in range(1 + self._demands.resample):
+            sampling = self._sampling_at(position, number, seed)
+            completion = await self._chat.complete(views.next_speaker, sampling)
+            samples.append(self._heard(completion, scene, views.utterances))
+            if not hard(samples[-1].findings):
+                break
+        best = min(samples, key=lambda sample: len(hard(sample.findings)))
+        if self._demands.fails and (found := hard(best.findings)):
+            is_settled = self._demands.is_settled or seed is not None
+            raise _failed(found[0], position, len(samples), is_settled=is_settled)
+        if len(samples) == 1:
+            return best
+        usage = sum((sample.usage for sample in samples), NO_TOKENS)
+        return replace(best, usage=usage, discarded=len(samples) - 1)
+
+    def _heard(self, completion: Completion, scene: Scene, before: list[str]) -> Utterance:
+        """An answer as an utterance, mended and checked."""
+        text, usage, reasoning = completion.text, completion.usage, completion.reasoning
+        if self.model == PLACEHOLDER:
+            return Utterance(text, usage, (), reasoning)
+        text, repairs = repaired(text, "responder" if len(before) % 2 else "instructor")
+        # Where the other's words came off, so did the end that the limit of tokens cut.
+        finish_reason = None if CUT_AT_OTHER in repairs else completion.finish_reason
+        found = findings(scene.spoken(text, before, finish_reason))
+        return Utterance(text, usage, (*repairs, *found), reasoning)
+
+    def _sampling_at(self, position: int, number: int, seed: int | None) -> Sampling:
+        """The run's sampling, with a seed of its own for each sample of each utterance."""
+        if seed is None:
+            return self._sampling
+        return replace(self._sampling, seed=seed + position + number * 2 * MAX_TURNS)
 
 
-def _found(completion: Completion) -> tuple[str, ...]:
-    """What only the server could tell; all else is for `magpie filter`."""
-    spoken = Spoken(completion.text, finish_reason=completion.finish_reason)
-    return ("truncated",) if is_truncated(spoken) else ()
+class CheckedEngine:
+    """An Engine of whole dialogues, each checked once it is there: no word of it can be mended."""
+
+    def __init__(self, engine: Engine, demands: Demands) -> None:
+        self.name = engine.name
+        self.model = engine.model
+        self._engine = engine
+        self._demands = demands
+
+    async def dialogue(self, request: DialogueRequest) -> Dialogue:
+        """As Engine.dialogue, with what was found in it."""
+        dialogue = await self._engine.dialogue(request)
+        if dialogue.model == PLACEHOLDER:
+            return dialogue
+        names = dict.fromkeys(dialogue.findings)
+        for position, spoken in enumerate(_spoken(dialogue, _scene(request.pair))):
+            found = findings(spoken)
+            if self._demands.fails and (faults := hard(found)):
+                raise _failed(faults[0], position, 1, is_settled=False)
+            names.update(dict.fromkeys(found))
+        return replace(dialogue, findings=tuple(names))
+
+
+def _scene(pair: PersonaPair) -> Scene:
+    return Scene.of(pair.instructor_persona, pair.responding_persona, pair.metadata)
+
+
+def _spoken(dialogue: Dialogue, scene: Scene) -> list[Spoken]:
+    texts = [*dialogue.utterances]
+    return [scene.spoken(text, texts[:position]) for position, text in enumerate(texts)]
+
+
+def _failed(name: str, position: int, samples: int, *, is_settled: bool) -> EngineError:
+    """Why a pair fails: the check, which names the kind, and where it found something."""
+    speaker = "responder" if position % 2 else "instructor"
+    each = f", in each of {samples} samples" if samples > 1 else ""
+    message = f"utterance {position + 1}, the {speaker}'s: {CHECKS[name].reason}{each}"
+    error: EngineError = (
+        PairRefused(name, message) if is_settled else Transient(name, message, of_server=False)
+    )
+    error.attempts = samples
+    return error

@@ -24,6 +24,7 @@ NO_SYSTEM_ROLE = "no_system_role"  # the kind of PairRefused where a model takes
 
 SCHEMA_REFUSED = "schema_refused"  # the kind of a PairRefused: the server takes no schema
 
+PLACEHOLDER = "echo"  # the model whose words are no data: nobody checks them
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 

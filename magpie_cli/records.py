@@ -48,24 +48,26 @@ class Usage:
         )
 
 
-NO_TOKENS = Usage(0, 0)
-
-
 def _add(left: int | None, right: int | None) -> int | None:
     return None if left is None or right is None else left + right
+
+
+NO_TOKENS = Usage(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """One speaker's words: what they took, and what was found in them, by the names of checks.
 
-    `reasoning` is what the model thought before them, None where it said nothing of that.
+    `reasoning` is what the model thought before them. `discarded` counts the samples that were
+    worse; `usage` is of those too.
     """
 
     text: str
     usage: Usage = NO_TOKENS
     findings: tuple[str, ...] = ()
     reasoning: str | None = None
+    discarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Dialogue:
     """The turns of one pair, the model that wrote them, what they took, and what was found in them.
 
     `findings` are names of checks, each once. `reasoning` is what the model thought before each
-    utterance, None for nothing; None altogether where it thought nothing at all.
+    utterance, None for nothing; None altogether where it never did.
     """
 
     turns: tuple[Turn, ...]

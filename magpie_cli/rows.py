@@ -1,11 +1,11 @@
 """The rows of an output, one after another, each read as a record; and what checks see of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
-from magpie_cli.checks.spoken import Spoken
+from magpie_cli.checks.spoken import Scene, Spoken
 from magpie_cli.errors import InvalidRecord
 from magpie_cli.lines import breaks, is_pipe, open_bytes
 from magpie_cli.records import Record
@@ -49,31 +49,12 @@ def read_rows(path: str) -> Iterator[Row]:
 def spoken(
     record: Record, min_words: int | None = None, max_words: int | None = None
 ) -> Iterator[Spoken]:
-    """Each utterance of a record. Why a server stopped is not in a row: `truncated` stays silent.
-
-    The language asked for is the column `language` of the input, if there is one.
-    """
-    asked = record.metadata.get("language")
-    language = asked if isinstance(asked, str) else None
-    instructor, responder = record.instructor_persona, record.responding_persona
-    before: tuple[str, ...] = ()
-    for turn in record.dialogue.turns:
-        yield Spoken(
-            *(turn.instructor, "instructor", before, instructor, responder),
-            language=language,
-            min_words=min_words,
-            max_words=max_words,
-        )
-        before = (*before, turn.instructor)
-        if turn.responder is None:
-            return
-        yield Spoken(
-            *(turn.responder, "responder", before, responder, instructor),
-            language=language,
-            min_words=min_words,
-            max_words=max_words,
-        )
-        before = (*before, turn.responder)
+    """Each utterance of a record. Why a server stopped is in no row: `truncated` stays silent."""
+    personas = (record.instructor_persona, record.responding_persona)
+    scene = replace(Scene.of(*personas, record.metadata), min_words=min_words, max_words=max_words)
+    texts = [*record.dialogue.utterances]
+    for position, text in enumerate(texts):
+        yield scene.spoken(text, texts[:position])
 
 
 def read_row(number: int, line: bytes) -> Row:

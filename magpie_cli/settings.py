@@ -13,6 +13,10 @@ LogFormat = Literal["text", "json"]
 Fsync = Literal["interval", "always", "off"]
 RetryFailed = Literal["transient", "all", "none"]
 End = Literal["responder", "instructor"]
+OnFinding = Literal["keep", "resample", "fail"]
+
+RESAMPLE = 2  # times, unless --resample says otherwise
+MOST_RESAMPLES = 10
 
 _TURNS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
@@ -63,6 +67,8 @@ class Settings:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    resample: int | None = None
+    on_finding: OnFinding | None = None
     limit: int | None = None
     shard: str | None = None
     timeout: float = 600.0
@@ -90,19 +96,24 @@ class Settings:
         """What changes a row: rows of two identities never share an output.
 
         Concurrency, timeouts, limits, addresses and the number of samples are not in it. The shard
-        is: another one's rows would be taken for all that there is to do. `end` is left out where
-        it is the usual one: outputs from before there was a choice go on.
+        is: another one's rows would be taken for all that there is to do. Who has the last word,
+        and what becomes of findings, is in it only where it is unusual: older outputs go on.
         """
         turns = self.turns
+        unusual = {
+            "end": None if self.end == "responder" else self.end,
+            "resample": None if self.resample == RESAMPLE else self.resample,
+            "on_finding": None if self.on_finding == "resample" else self.on_finding,
+        }
         return {
             "engine": engine,
             "model": model,
             "turns": turns.least if turns.least == turns.most else str(turns),
-            **({"end": self.end} if self.end != "responder" else {}),
             "shard": self.shard,
             "prompts": prompts,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
+            **{key: value for key, value in unusual.items() if value is not None},
         }

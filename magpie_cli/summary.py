@@ -85,6 +85,11 @@ class Summary:
         if tally.cut:
             cut = count(tally.cut, "utterance")
             parts.append(f"{cut} cut off by the limit of tokens (more with --max-tokens)")
+        if tally.sampled_again:
+            parts.append(f"{count(tally.sampled_again, 'utterance')} sampled again")
+        if tally.found:
+            found = ", ".join(f"{name} {rows:,}" for name, rows in tally.found.most_common())
+            parts.append(f"findings in rows: {found}")
         if tally.control_tokens:
             tokens = count(tally.control_tokens, "control token")
             parts.append(f"{tokens} of chat templates in personas sent with a space in them")

@@ -14,8 +14,9 @@ class Tally:
     `utterances` are those of the dialogues made, `tokens` all that completions took, `spent` those
     of their prompts as well. `bad_lines` is the part of `failed` that no run can mend, `may_pass`
     the part that the next one tries again, `failed_before` the part that this run has not tried.
-    `cut` counts utterances that a server stopped in the middle of a sentence, `control_tokens`
-    those in personas, which are sent with a space in them. `failures` counts by kind.
+    `cut` counts utterances that a server stopped in the middle of a sentence, `sampled_again` those
+    of which more than one sample was taken, `control_tokens` those in personas, which are sent with
+    a space in them. `found` counts rows by what was found in them, `failures` by kind.
     """
 
     total: int | None = None
@@ -30,15 +31,18 @@ class Tally:
     tokens: int = 0
     spent: int = 0
     cut: int = 0
+    sampled_again: int = 0
     control_tokens: int = 0
     retries: int = 0
     last_retry: str = ""
+    found: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
     def heard(self, utterance: Utterance) -> None:
         """One more utterance, which its tokens were spent on."""
         self.cut += "truncated" in utterance.findings
+        self.sampled_again += utterance.discarded > 0
         self.spend(utterance.usage)
 
     def spend(self, usage: Usage) -> None:
@@ -63,6 +67,7 @@ class Tally:
             self.made += 1
             if isinstance(outcome, Record):
                 self.utterances += len(outcome.dialogue.utterances)
+                self.found.update(outcome.findings)
 
     @property
     def seen(self) -> int:

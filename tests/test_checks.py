@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magpie_cli.checks import CHECKS, findings, hard
+from magpie_cli.checks import CHECKS, REPAIRS, findings, hard, repaired
 from magpie_cli.checks.speech import cut_at_other, strip_own_label
-from magpie_cli.checks.spoken import Speaker, Spoken
+from magpie_cli.checks.spoken import Scene, Speaker, Spoken
+from magpie_cli.records import Dialogue
 
 SCIENTIST = "A curious scientist who counts moths by lamplight in an old tower by the sea"
 LIBRARIAN = "A careful librarian with a cupboard of lost maps and a fear of open windows"
@@ -204,7 +205,8 @@ TEXTS = st.text(max_size=300) | st.builds(
     "".join,
     st.lists(st.sampled_from(["User: ", "Assistant:", "\n", "**", "Responder :", "yes", " ", "?"])),
 )
-SPEAKERS = st.sampled_from(["instructor", "responder"])
+BOTH: tuple[Speaker, Speaker] = ("instructor", "responder")
+SPEAKERS = st.sampled_from(BOTH)
 
 
 @settings(deadline=None, max_examples=300)
@@ -212,6 +214,25 @@ SPEAKERS = st.sampled_from(["instructor", "responder"])
 def test_no_check_raises_on_any_text(spoken: Spoken) -> None:
     """Whatever a model writes, there is an answer, and the hard ones are a part of it."""
     assert set(hard(findings(spoken))) <= set(findings(spoken)) <= set(CHECKS)
+
+
+SPOKEN = TEXTS.filter(lambda text: bool(text.strip()))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(SPOKEN, SPOKEN), min_size=1, max_size=4), st.lists(TEXTS, min_size=2))
+def test_a_mended_dialogue_is_one(turns: list[tuple[str, str]], personas: list[str]) -> None:
+    """Mended, its utterances alternate as before, none is empty, and there is nothing to mend."""
+    scene = Scene(personas[0], personas[1])
+    texts: list[str] = []
+    for speaker, text in (pair for turn in turns for pair in zip(BOTH, turn, strict=True)):
+        mended, names = repaired(text, speaker)
+        assert repaired(mended, speaker) == (mended, ())
+        assert set(names) <= set(REPAIRS)
+        assert bool(names) == (mended != text)
+        assert set(findings(scene.spoken(mended, texts))) <= set(CHECKS)
+        texts.append(mended)
+    assert len(Dialogue.from_texts(texts, "tiny").turns) == len(turns)
 
 
 @settings(deadline=None, max_examples=300)

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,46 @@ def test_what_generate_has_found_counts() -> None:
     rows = (record("cut", findings=["truncated"]), record("odd", distinct(1), ["of my own"]))
     assert run(*rows)[2] == {"cut": ["truncated"]}
     assert run(*rows, without=["truncated"])[1] == ["cut", "odd"]
+
+
+BYE = ("Thank you so much, goodbye!", "You're welcome. Goodbye, take care!")
+
+
+def trim(found: Record, **flags: Any) -> Record:
+    """What stays of a row that ends in courtesies."""
+    assert run(found, trim=True, **flags)[2] == {}
+    return Record.from_json(Path("clean.jsonl").read_bytes())
+
+
+def test_courtesies_are_taken_off_in_whole_turns() -> None:
+    """The responder still ends it, and the row says what it has: turns, findings, reasoning."""
+    whole = record("a", (*GOOD, *BYE, *BYE), ["farewell", "label_stripped"], topic="maps")
+    thought = (None, "Hm.", *[None] * 5, "Bye.")
+    whole = replace(whole, dialogue=replace(whole.dialogue, reasoning=thought))
+    kept = trim(whole)
+    assert kept.dialogue.turns == whole.dialogue.turns[:2]
+    assert (kept.num_turns, kept.metadata) == (2, {"topic": "maps"})
+    assert kept.findings == ("label_stripped", "courtesies_trimmed")
+    assert kept.dialogue.reasoning == thought[:4]
+    assert kept.dialogue.usage == whole.dialogue.usage
+
+
+def test_reasoning_of_what_is_taken_off_goes_too() -> None:
+    """Where the rest has none, the row has none."""
+    whole = record("a", (*GOOD, *BYE))
+    whole = replace(whole, dialogue=replace(whole.dialogue, reasoning=(*[None] * 5, "Bye.")))
+    assert trim(whole).dialogue.reasoning is None
+
+
+def test_only_courtesies_of_both_come_off_and_one_turn_stays() -> None:
+    """An answer that says something keeps its turn; a dialogue of nothing else is rejected."""
+    answered = (*GOOD[:2], BYE[0], GOOD[3])
+    assert trim(record("a", answered)) == record("a", answered)
+    cut = trim(record("a", findings=["truncated"]), without=["truncated"])
+    assert cut.findings == ("truncated",)
+    assert run(record("a", (*BYE, *BYE)), trim=True)[2] == {"a": ["farewell"]}
+    [rejected] = rows_of(Path("rejected.jsonl"))
+    assert (rejected["num_turns"], rejected["findings"][-1]) == (1, "courtesies_trimmed")
 
 
 def test_bounds_are_of_each_utterance() -> None:

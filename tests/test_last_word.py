@@ -116,14 +116,14 @@ def test_a_request_knows_its_length() -> None:
 
 def test_an_unasked_question_at_the_end_makes_no_record() -> None:
     """Where the responder is to have the last word, a dialogue without it becomes no row."""
-    dialogue = Dialogue.from_utterances(GOOD[:3], "tiny", end="instructor")
+    dialogue = Dialogue.from_texts(GOOD[:3], "tiny", end="instructor")
     with pytest.raises(InvalidRecord, match="the instructor has the last word, not the responder"):
         Record("a", "b", "c", 2, dialogue, "echo", (), {})
 
 
 def test_checks_hear_every_utterance() -> None:
     """Also the last, which nobody answers."""
-    dialogue = Dialogue.from_utterances(GOOD[:3], "tiny", end="instructor")
+    dialogue = Dialogue.from_texts(GOOD[:3], "tiny", end="instructor")
     record = Record("a", "b", "c", 2, dialogue, "echo", (), {}, end="instructor")
     heard = [(said.speaker, said.text, len(said.before)) for said in spoken(record)]
     speakers = ("instructor", "responder", "instructor")

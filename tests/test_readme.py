@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from magpie_cli.checks import CHECKS, REPAIRS
 from magpie_cli.engine import DialogueRequest, EngineRow
 from magpie_cli.engines import ENGINES, open_engine
 from magpie_cli.pace import Pace
@@ -72,6 +73,18 @@ def test_engine_table_is_the_real_one() -> None:
     for name, row in ENGINES.items():
         assert (row.credential or "") in rows[name]
         assert bool(row.credential) == ("`" in rows[name])
+
+
+def test_table_of_findings_is_the_real_one() -> None:
+    """README's table has every check and repair, its reason, and what is done about it."""
+    table = README.split("| finding | | sampled again |")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    checks = [
+        [f"`{name}`", check.reason, "yes" if check.is_hard else "no"]
+        for name, check in CHECKS.items()
+    ]
+    repairs = [[f"`{name}`", repair.reason, "mended"] for name, repair in REPAIRS.items()]
+    assert rows == checks + repairs
 
 
 def test_file_table_is_the_real_one() -> None:

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections import Counter
+from dataclasses import replace
 from signal import SIGINT, SIGTERM
 
 import pytest
@@ -16,6 +17,7 @@ FILES = ("out.jsonl", "out.failures.jsonl")
 STREAM = ("-", None)
 ONE_FAILED = "1 failed (timeout 1) -> out.failures.jsonl"
 NONE_MADE = "made 0 dialogues in T s -> out.jsonl"
+FOUND = "1 utterance sampled again; findings in rows: farewell 2, language 1"
 AGAIN = "run the same command again to go on"
 
 
@@ -91,6 +93,19 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
             "magpie status out.jsonl",
         ),
         (
+            Summary(
+                replace(
+                    tally(made=2, utterances=4),
+                    sampled_again=1,
+                    found=Counter({"farewell": 2, "language": 1}),
+                ),
+                *FILES,
+                finished=True,
+            ),
+            f"made 2 dialogues (4 utterances) in T s -> out.jsonl; {FOUND}",
+            "magpie status out.jsonl",
+        ),
+        (
             Summary(tally(made=1, utterances=1), *STREAM, finished=True),
             "made 1 dialogue (1 utterance) in T s",
             "",
@@ -143,6 +158,7 @@ def test_the_exit_code_tells_the_end(summary: Summary, code: int) -> None:
     ],
     ids=[
         "all made",
+        "findings",
         "streamed",
         "some there",
         "all there",

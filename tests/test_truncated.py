@@ -9,6 +9,7 @@ from tests.conftest import Magpie, rows_of
 
 Pairs = Callable[..., Path]
 CUT = says(answer("The map is in the", "length"))
+SAMPLES = 3  # of an utterance that does not get better
 
 
 def test_a_cut_utterance_is_a_finding(
@@ -16,7 +17,7 @@ def test_a_cut_utterance_is_a_finding(
 ) -> None:
     """Its row says so, once, the summary says how many, and filter takes it for a fault."""
     pairs(2)
-    server.faults = iter([CUT, CUT])
+    server.faults = repeat(CUT, 2 * SAMPLES)
     command = ("generate", "pairs.jsonl", "--base-url", server.url, "-o", "out.jsonl", "-j", "1")
     done = magpie(*command)
     assert "2 utterances cut off by the limit of tokens (more with --max-tokens)" in done.stderr
@@ -41,7 +42,7 @@ def test_a_finding_outlives_a_crash(
 ) -> None:
     """I4: what was found in an utterance of an earlier run stands in the row of the next."""
     pairs(1)
-    server.faults = chain([CUT, None], repeat(refuses(401)))
+    server.faults = chain([CUT] * SAMPLES, [None], repeat(refuses(401)))
     command = ("generate", "pairs.jsonl", "--base-url", server.url, "-o", "out.jsonl", "-t", "2")
     assert magpie(*command).returncode == 1
     server.faults = iter(())

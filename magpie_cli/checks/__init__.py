@@ -1,6 +1,7 @@
 """What goes wrong when a model talks to itself as two people: pure rules over one utterance.
 
-__init__.py  the table of checks, each with its reason, and what an utterance is seen with
+__init__.py  the tables of checks and of repairs, each with its reason
+spoken.py    an utterance, and what it is seen with
 words.py     texts as words: n-grams, overlap, the script of a language
 speech.py    who speaks: labels, both speakers, a flipped role; and the repairs of these
 manner.py    how: openings, farewells, refusals, length
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from magpie_cli.checks import manner, source, speech
-from magpie_cli.checks.spoken import Spoken
+from magpie_cli.checks.spoken import Speaker, Spoken
 
 
 class Check(NamedTuple):
@@ -46,11 +47,37 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
+class Repair(NamedTuple):
+    """What can be taken off an utterance without asking anybody, and the reason."""
+
+    mends: Callable[[str, Speaker], str]
+    reason: str
+
+
+CUT_AT_OTHER = "cut_at_other"
+
+REPAIRS: Mapping[str, Repair] = {
+    "label_stripped": Repair(speech.strip_own_label, "the speaker's own name was taken off"),
+    CUT_AT_OTHER: Repair(speech.cut_at_other, "the other's words were taken off, with the name"),
+}
+
+
+def repaired(text: str, speaker: Speaker) -> tuple[str, tuple[str, ...]]:
+    """The words without what can be taken off, never empty, and the names of the repairs."""
+    names = []
+    for name, repair in REPAIRS.items():
+        mended = repair.mends(text, speaker)
+        if mended != text:
+            names.append(name)
+            text = mended
+    return text, tuple(names)
+
+
 def findings(spoken: Spoken) -> tuple[str, ...]:
     """The names of all checks that find something, in the order of the table."""
     return tuple(name for name, check in CHECKS.items() if check.finds(spoken))
 
 
 def hard(found: tuple[str, ...]) -> tuple[str, ...]:
-    """Those for which an utterance is worth another sample."""
-    return tuple(name for name in found if CHECKS[name].is_hard)
+    """Those for which an utterance is worth another sample; what is mended is none."""
+    return tuple(name for name in found if name in CHECKS and CHECKS[name].is_hard)

@@ -9,15 +9,16 @@ from magpie_cli.cli.app import app, option, print_json, print_sections
 
 def check_names(incomplete: str) -> list[str]:
     """Completion: the checks whose names begin so."""
-    from magpie_cli.checks import CHECKS
+    from magpie_cli.checks import CHECKS, REPAIRS
 
-    return [name for name in (*CHECKS, "all") if name.startswith(incomplete)]
+    return [name for name in (*CHECKS, *REPAIRS, "all") if name.startswith(incomplete)]
 
 
 @app.command(
     epilog="Checks: empty, speaker_label, both_speakers, role_flip, farewell, sycophantic_opening, "
     "refusal, truncated, too_short, too_long, prompt_echo, persona_leak, repetition, language. "
-    "Without options all but sycophantic_opening, too_short and too_long reject a row."
+    "Without options all but sycophantic_opening, too_short and too_long reject a row. "
+    "--check takes label_stripped and cut_at_other too: what generate has mended."
 )
 def filter(  # noqa: A001 - the command's name
     input: Annotated[
@@ -76,6 +77,13 @@ def filter(  # noqa: A001 - the command's name
     keep_duplicates: Annotated[
         bool, option("--keep-duplicates", help="Keep dialogues of the very same words.")
     ] = False,
+    trim: Annotated[
+        bool,
+        option(
+            "--trim",
+            help="Take off last turns that are only thanks and goodbyes; at least one stays.",
+        ),
+    ] = False,
     fresh: Annotated[
         bool, option("--fresh", help="Set files that are there aside as CLEAN.1, CLEAN.2 ...")
     ] = False,
@@ -93,6 +101,7 @@ def filter(  # noqa: A001 - the command's name
         max_words=max_words,
         near=near,
         keep_duplicates=keep_duplicates,
+        trim=trim,
     )
     report = filter_rows(input, output, rules, rejected=rejected, fresh=fresh)
     if json:

@@ -6,7 +6,7 @@ import typer
 
 from magpie_cli.cli import options
 from magpie_cli.cli.app import app, engine_names, option, print_text, turn_range
-from magpie_cli.settings import End, Settings, TurnRange
+from magpie_cli.settings import MOST_RESAMPLES, End, OnFinding, Settings, TurnRange
 
 
 @app.command(
@@ -75,6 +75,24 @@ def generate(
     max_tokens: Annotated[
         int | None,
         option("--max-tokens", metavar="N", min=1, help="Per utterance. [default: the server's]"),
+    ] = None,
+    resample: Annotated[
+        int | None,
+        option(
+            "--resample",
+            metavar="N",
+            min=0,
+            max=MOST_RESAMPLES,
+            help="Sample an utterance with a hard finding again, up to N times. [default: 2]",
+        ),
+    ] = None,
+    on_finding: Annotated[
+        OnFinding | None,
+        option(
+            "--on-finding",
+            help="keep the first sample; resample, and keep the best; or fail the pair where none "
+            "is good. [default: resample]",
+        ),
     ] = None,
     limit: options.Limit = None,
     shard: Annotated[

@@ -82,6 +82,8 @@ class JsonLog:
             "in_flight": tally.in_flight,
             "utterances": tally.utterances,
             "tokens": tally.tokens,
+            "sampled_again": tally.sampled_again,
+            "findings": dict(tally.found),
             "retries": tally.retries,
             "seconds": round(tally.seconds, 3),
         }

@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
-from magpie_cli.converse import ChatEngine
+from magpie_cli.converse import ChatEngine, CheckedEngine
 from magpie_cli.engine import (
     ChatModel,
     Engine,
@@ -21,6 +21,7 @@ from magpie_cli.engine import (
     Sampling,
     ignore_sentence,
 )
+from magpie_cli.engines.findings import demands_of
 from magpie_cli.engines.ignored import refuse_ignored
 from magpie_cli.engines.table import ENGINES
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
@@ -124,13 +125,14 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     """
     row = find_row(name, table)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    demands = demands_of(settings)
     ceiling = settings.concurrency or row.concurrency
     role = SystemRole(say)
 
     def paced(chat: ChatModel) -> Server[Engine]:
         gate = pace.new_gate(ceiling)
         polite = PacedChatModel(FoldingChatModel(chat, role), pace, gate)
-        return Server(ChatEngine(polite, sampling, prompts), gate)
+        return Server(ChatEngine(polite, sampling, prompts, demands), gate)
 
     async with _connected(row, settings, pace, say) as sources:
         servers = [paced(source) for source in sources if isinstance(source, ChatModel)]
@@ -140,7 +142,7 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
         (source,) = (source for source in sources if isinstance(source, Engine))
         if isinstance(source, Queueing):
             pace.queues.append(source)
-        yield PacedEngine(source, pace)
+        yield CheckedEngine(PacedEngine(source, pace), demands)
 
 
 @asynccontextmanager

@@ -14,12 +14,19 @@ from typing import Any
 
 import orjson
 
-from magpie_cli.engine import Completion, EngineRow, Message, Sampling, Transient
+from magpie_cli.engine import (
+    PLACEHOLDER,
+    Completion,
+    EngineRow,
+    Message,
+    Sampling,
+    Transient,
+)
 from magpie_cli.errors import UsageError
 from magpie_cli.records import Usage
 from magpie_cli.settings import Settings
 
-MODEL = "echo"
+MODEL = PLACEHOLDER
 
 # The persona, and what was said last: in our prompts, and in those of the Dria SDK's MagPie, with
 # which a devnet's nodes ask.

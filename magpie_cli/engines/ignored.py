@@ -1,6 +1,7 @@
 """Flags that an engine would do nothing with: an error, before anything begins."""
 
 from magpie_cli.engine import EngineRow
+from magpie_cli.engines.findings import refuse_unheeded
 from magpie_cli.errors import UsageError
 from magpie_cli.settings import Settings
 
@@ -9,6 +10,7 @@ NO_SERVER = ("echo", "local")
 
 def refuse_ignored(row: EngineRow, settings: Settings) -> None:
     """Raises UsageError where a flag was given that the engine would do nothing with."""
+    refuse_unheeded(row, settings)
     name = row.name
     echoes = name == "echo" or settings.devnet
     if name in NO_SERVER and settings.base_url:

@@ -4,6 +4,7 @@ __init__.py  one pass over the rows: read, judge, write
 rules.py     which rules there are, and what they say of one row
 near.py      duplicates, exact and near
 where.py     expressions over the fields of a row
+trim.py      courtesies at the end, taken off
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ import orjson
 from magpie_cli.display.table import Entry, Section
 from magpie_cli.errors import UsageError
 from magpie_cli.filter.rules import NO_RECORD, Doubles, Rules
+from magpie_cli.filter.trim import trimmed
 from magpie_cli.lines import input_name
 from magpie_cli.rows import Row, read_rows
 from magpie_cli.store import check_output, is_stream
@@ -86,7 +88,7 @@ class Report:
 def filter_rows(
     source: str, output: str, rules: Rules, *, rejected: str | None = None, fresh: bool = False
 ) -> Report:
-    """Copy the rows of `source` that pass `rules` to `output`, byte for byte.
+    """Copy the rows of `source` that pass `rules` to `output`, byte for byte where none is trimmed.
 
     The others go to `rejected`, if that is given, with `rejected_by` and `duplicate_of`. Both files
     are there whole at the end, or not at all. Raises UsageError where a file is there already and
@@ -117,7 +119,8 @@ def _judged(source: str, rules: Rules) -> Iterator[tuple[Row, list[str], str | N
     """Each row with its reasons, and the id of the row that it repeats."""
     doubles = Doubles(rules)
     is_first = True
-    for row in read_rows(source):
+    for read in read_rows(source):
+        row = trimmed(read) if rules.trim else read
         if is_first and row.record:
             _refuse_unknown_fields(rules, row)
             is_first = False

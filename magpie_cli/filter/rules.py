@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from magpie_cli.checks import CHECKS
+from magpie_cli.checks import CHECKS, REPAIRS
+from magpie_cli.checks.spoken import Spoken
 from magpie_cli.errors import UsageError
 from magpie_cli.filter.near import Seen
 from magpie_cli.filter.where import Where
@@ -12,14 +13,16 @@ from magpie_cli.rows import Row, spoken
 
 ALL = "all"
 NO_RECORD = "no_record"
+NAMES = (*CHECKS, *REPAIRS)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a row must pass. `checks` are names of the table of checks; bounds in words.
+    """What a row must pass. `checks` are names of checks, and of repairs; bounds in words.
 
     Of doubles the first that passes all else stays; `near` is the similarity from which on two are
-    doubles, None where only the same words are. With `keep_duplicates` nothing is one.
+    doubles, None where only the same words are. With `keep_duplicates` nothing is one. With `trim`,
+    a row is judged, and stays, without courtesies at its end.
     """
 
     checks: frozenset[str]
@@ -28,6 +31,7 @@ class Rules:
     near: float | None = None
     where: tuple[Where, ...] = ()
     keep_duplicates: bool = False
+    trim: bool = False
 
     def reasons(self, row: Row) -> list[str]:
         """All that speaks against a row but its likeness to others."""
@@ -35,9 +39,14 @@ class Rules:
             return [NO_RECORD]
         found = set(self.checks.intersection(row.record.findings))
         for said in spoken(row.record, self.min_words, self.max_words):
-            found |= {name for name in self.checks - found if CHECKS[name].finds(said)}
-        reasons = [name for name in CHECKS if name in found]
+            found |= {name for name in self.checks - found if _finds(name, said)}
+        reasons = [name for name in NAMES if name in found]
         return reasons + [f"where: {e.text}" for e in self.where if not e.holds(row.fields)]
+
+
+def _finds(name: str, said: Spoken) -> bool:
+    """Afresh; that something was mended, only the row itself can tell."""
+    return name in CHECKS and CHECKS[name].finds(said)
 
 
 class Doubles:
@@ -63,6 +72,7 @@ def rules_of(  # noqa: PLR0913 - one for each flag
     max_words: int | None = None,
     near: float | None = None,
     keep_duplicates: bool = False,
+    trim: bool = False,
 ) -> Rules:
     """The rules that flags ask for. Raises UsageError.
 
@@ -85,13 +95,14 @@ def rules_of(  # noqa: PLR0913 - one for each flag
         near,
         tuple(map(Where, where)),
         keep_duplicates,
+        trim,
     )
 
 
 def _names(given: Iterable[str], flag: str) -> Iterator[str]:
     for name in (name.strip() for names in given for name in names.split(",")):
-        if name != ALL and name not in CHECKS:
+        if name != ALL and name not in NAMES:
             raise UsageError(
-                f"{flag} {name}: there is no such check", f"one of: {', '.join(CHECKS)}, {ALL}"
+                f"{flag} {name}: there is no such check", f"one of: {', '.join(NAMES)}, {ALL}"
             )
         yield name
