@@ -72,10 +72,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One instructor utterance and the responder's answer to it; neither is blank.
-
-    `responder` is None where a dialogue ends with the instructor.
-    """
+    """An instructor's utterance and its answer, neither blank; None where the instructor ends."""
 
     instructor: str
     responder: str | None
