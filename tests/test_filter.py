@@ -93,6 +93,7 @@ def test_reasoning_of_what_is_taken_off_goes_too() -> None:
     whole = record("a", (*GOOD, *BYE))
     whole = replace(whole, dialogue=replace(whole.dialogue, reasoning=(*[None] * 5, "Bye.")))
     assert trim(whole).dialogue.reasoning is None
+    assert rows_of(Path("clean.jsonl"))[0]["reasoning"] is None
 
 
 def test_only_courtesies_of_both_come_off_and_one_turn_stays() -> None:

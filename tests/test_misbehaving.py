@@ -275,6 +275,7 @@ REFUSED = {
     "--on-finding fail --devnet": "nobody checks",
     "--resample 1 --engine dria": "samples no utterance again",
     "--on-finding resample --engine dria": "samples no utterance again",
+    "--on-finding keep --engine dria": "samples no utterance again",
     "--on-finding keep --resample 1 --engine ollama": "samples nothing again",
     "--temperature 0 --resample 1 --engine ollama": "says the same",
 }

@@ -22,7 +22,7 @@ def refuse_unheeded(row: EngineRow, settings: Settings) -> None:
     out = f"leave out {flag} (or unset MAGPIE_{flag[2:].replace('-', '_').upper()})"
     if row.name == PLACEHOLDER or settings.devnet:
         raise UsageError(f"{flag}: echo writes, whose words nobody checks", out)
-    if row.prompts and (settings.resample is not None or settings.on_finding == "resample"):
+    if row.prompts and (settings.resample is not None or settings.on_finding != "fail"):
         raise UsageError(
             f"the {row.name} engine makes whole dialogues, and samples no utterance again",
             f"{out}; --on-finding fail makes a pair with a finding fail",
