@@ -6,7 +6,7 @@ What can be mended in an utterance is, then it is checked; one with a hard findi
 from dataclasses import dataclass, replace
 
 from magpie_cli.checks import CHECKS, CUT_AT_OTHER, findings, hard, repaired
-from magpie_cli.checks.spoken import Scene, Spoken
+from magpie_cli.checks.spoken import Scene
 from magpie_cli.engine import (
     PLACEHOLDER,
     ChatModel,
@@ -59,11 +59,14 @@ class ChatEngine:
         """
         views = Views(self._prompts, request.pair, request.num_turns)
         utterances = [*request.utterances]
-        views.replay(utterance.text for utterance in utterances)
         scene = _scene(request.pair)
+        views.replay(utterance.text for utterance in utterances)
+        for utterance in utterances:
+            scene.say(utterance.text)
         while len(utterances) < request.length:
             utterance = await self._next(views, scene, request.seed)
             views.say(utterance.text)
+            scene.say(utterance.text)
             utterances.append(utterance)
             request.on_utterance(utterance)
         return Dialogue.from_utterances(utterances, self.model, end=request.end)
@@ -78,7 +81,7 @@ class ChatEngine:
         for number in range(1 + self._demands.resample):
             sampling = self._sampling_at(position, number, seed)
             completion = await self._chat.complete(views.next_speaker, sampling)
-            samples.append(self._heard(completion, scene, views.utterances))
+            samples.append(self._heard(completion, scene))
             if not hard(samples[-1].findings):
                 break
         best = min(samples, key=lambda sample: len(hard(sample.findings)))
@@ -90,15 +93,15 @@ class ChatEngine:
         usage = sum((sample.usage for sample in samples), NO_TOKENS)
         return replace(best, usage=usage, discarded=len(samples) - 1)
 
-    def _heard(self, completion: Completion, scene: Scene, before: list[str]) -> Utterance:
+    def _heard(self, completion: Completion, scene: Scene) -> Utterance:
         """An answer as an utterance, mended and checked."""
         text, usage, reasoning = completion.text, completion.usage, completion.reasoning
         if self.model == PLACEHOLDER:
             return Utterance(text, usage, (), reasoning)
-        text, repairs = repaired(text, "responder" if len(before) % 2 else "instructor")
+        text, repairs = repaired(text, scene.speaker)
         # Where the other's words came off, so did the end that the limit of tokens cut.
         finish_reason = None if CUT_AT_OTHER in repairs else completion.finish_reason
-        found = findings(scene.spoken(text, before, finish_reason))
+        found = findings(scene.spoken(text, finish_reason))
         return Utterance(text, usage, (*repairs, *found), reasoning)
 
     def _sampling_at(self, position: int, number: int, seed: int | None) -> Sampling:
@@ -123,8 +126,10 @@ class CheckedEngine:
         if dialogue.model == PLACEHOLDER:
             return dialogue
         names = dict.fromkeys(dialogue.findings)
-        for position, spoken in enumerate(_spoken(dialogue, _scene(request.pair))):
-            found = findings(spoken)
+        scene = _scene(request.pair)
+        for position, text in enumerate(dialogue.utterances):
+            found = findings(scene.spoken(text))
+            scene.say(text)
             if self._demands.fails and (faults := hard(found)):
                 raise _failed(faults[0], position, 1, is_settled=False)
             names.update(dict.fromkeys(found))
@@ -133,11 +138,6 @@ class CheckedEngine:
 
 def _scene(pair: PersonaPair) -> Scene:
     return Scene.of(pair.instructor_persona, pair.responding_persona, pair.metadata)
-
-
-def _spoken(dialogue: Dialogue, scene: Scene) -> list[Spoken]:
-    texts = [*dialogue.utterances]
-    return [scene.spoken(text, texts[:position]) for position, text in enumerate(texts)]
 
 
 def _failed(name: str, position: int, samples: int, *, is_settled: bool) -> EngineError:

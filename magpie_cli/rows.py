@@ -52,9 +52,9 @@ def spoken(
     """Each utterance of a record. Why a server stopped is in no row: `truncated` stays silent."""
     personas = (record.instructor_persona, record.responding_persona)
     scene = replace(Scene.of(*personas, record.metadata), min_words=min_words, max_words=max_words)
-    texts = [*record.dialogue.utterances]
-    for position, text in enumerate(texts):
-        yield scene.spoken(text, texts[:position])
+    for text in record.dialogue.utterances:
+        yield scene.spoken(text)
+        scene.say(text)
 
 
 def read_row(number: int, line: bytes) -> Row:

@@ -230,7 +230,9 @@ def test_a_mended_dialogue_is_one(turns: list[tuple[str, str]], personas: list[s
         assert repaired(mended, speaker) == (mended, ())
         assert set(names) <= set(REPAIRS)
         assert bool(names) == (mended != text)
-        assert set(findings(scene.spoken(mended, texts))) <= set(CHECKS)
+        assert scene.speaker == speaker
+        assert set(findings(scene.spoken(mended))) <= set(CHECKS)
+        scene.say(mended)
         texts.append(mended)
     assert len(Dialogue.from_texts(texts, "tiny").turns) == len(turns)
 

@@ -1,8 +1,12 @@
 """One utterance, with all that a check may look at."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Self
+
+from magpie_cli.checks.words import Text
+
+REMEMBERED = 16  # utterances: what is known of one takes ten times as much memory as its words
 
 Speaker = Literal["instructor", "responder"]
 
@@ -26,15 +30,26 @@ class Spoken:
     max_words: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scene:
-    """The two who speak in a dialogue, and what is asked of their words."""
+    """The two who speak in a dialogue, what is asked of their words, and what they said so far."""
 
     instructor_persona: str
     responding_persona: str
     language: str | None = None
     min_words: int | None = None
     max_words: int | None = None
+    before: list[Text] = field(default_factory=list)
+    _heard: Text = field(default_factory=lambda: Text(""), init=False)
+
+    def __post_init__(self) -> None:
+        self.instructor_persona = Text(self.instructor_persona)
+        self.responding_persona = Text(self.responding_persona)
+
+    @property
+    def speaker(self) -> Speaker:
+        """Who speaks next."""
+        return "responder" if len(self.before) % 2 else "instructor"
 
     @classmethod
     def of(cls, instructor: str, responder: str, metadata: Mapping[str, object]) -> Self:
@@ -42,10 +57,18 @@ class Scene:
         asked = metadata.get("language")
         return cls(instructor, responder, asked if isinstance(asked, str) else None)
 
-    def spoken(self, text: str, before: Sequence[str], finish_reason: str | None = None) -> Spoken:
-        """The utterance that comes after those of `before`."""
-        speaker: Speaker = "responder" if len(before) % 2 else "instructor"
-        personas = (self.instructor_persona, self.responding_persona)
-        mine, theirs = personas if speaker == "instructor" else personas[::-1]
+    def spoken(self, text: str, finish_reason: str | None = None) -> Spoken:
+        """What may become the next utterance."""
+        self._heard = Text(text)
+        mine, theirs = self.instructor_persona, self.responding_persona
+        if self.speaker == "responder":
+            mine, theirs = theirs, mine
         bounds = (self.language, self.min_words, self.max_words)
-        return Spoken(text, speaker, tuple(before), mine, theirs, finish_reason, *bounds)
+        before = tuple(self.before)
+        return Spoken(self._heard, self.speaker, before, mine, theirs, finish_reason, *bounds)
+
+    def say(self, text: str) -> None:
+        """It is the next utterance."""
+        self.before.append(self._heard if self._heard == text else Text(text))
+        if len(self.before) > REMEMBERED:
+            self.before[-1 - REMEMBERED].known.clear()

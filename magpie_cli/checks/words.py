@@ -3,11 +3,14 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 Run = tuple[str, ...]
-REMEMBERED = 512  # texts: several checks ask for the same few, of one dialogue at a time
+
+_F = TypeVar("_F", bound=Callable[..., object])
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 # Marks of English prose that alone would keep a text from being ASCII, which is split five times
@@ -36,7 +39,31 @@ SCRIPTS = {
 }
 
 
-@lru_cache(REMEMBERED)
+class Text(str):
+    """A text that several checks look at: what is made of it here is kept with it, in `known`."""
+
+    __slots__ = ("known",)
+
+    def __init__(self, _text: str) -> None:
+        self.known: dict[tuple[Any, ...], object] = {}
+
+
+def remembered(make: _F) -> _F:
+    """`make`, once for each Text; of other texts nothing is kept."""
+
+    @wraps(make)
+    def once(text: str, *sizes: int) -> object:
+        if not isinstance(text, Text):
+            return make(text, *sizes)
+        key = (make, *sizes)
+        if key not in text.known:
+            text.known[key] = make(text, *sizes)
+        return text.known[key]
+
+    return cast("_F", once)
+
+
+@remembered
 def words(text: str) -> Run:
     """The words of a text, in small letters, without marks around them."""
     return _ascii_words(text) or tuple(word.casefold() for word in _WORD.findall(text))
@@ -67,19 +94,19 @@ def _is_loose(mark: str, text: str) -> bool:
     return f" {mark}" in text or f"{mark} " in text or mark * 2 in text
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def spaced(text: str) -> str:
     """Its words with a space before, between and behind them: a run of words is a part of it."""
     return f" {' '.join(words(text))} "
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def phrases(text: str, size: int) -> tuple[str, ...]:
     """All runs of `size` words of a text, as they stand in what `spaced` gives."""
     return tuple(f" {' '.join(run)} " for run in ngrams(words(text), size))
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def anchors(text: str, size: int) -> tuple[str, ...]:
     """Words of a text, so that each run of `size` words has one of them in it; the longest can be.
 
@@ -95,7 +122,7 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def vocabulary(text: str) -> frozenset[str]:
     """Its different words."""
     return frozenset(words(text))
@@ -113,7 +140,6 @@ def may_share(part: str, whole: str, most: float) -> bool:
     return runs.bit_count() > most * (len(vocabulary(part)) - 2)
 
 
-@lru_cache(REMEMBERED)
 def ngrams(tokens: Run, size: int) -> frozenset[Run]:
     """All runs of `size` words."""
     return frozenset(zip(*(tokens[start:] for start in range(size)), strict=False))
