@@ -58,11 +58,13 @@ def test_a_dialogue_has_two_slots(
     ("flags", "context"),
     [
         pytest.param({}, 4096, id="the least"),
-        pytest.param({"turns": 3}, 4096, id="still the least"),
-        pytest.param({"turns": 10}, 1024 + 20 * 512, id="turns"),
-        pytest.param({"turns": 10, "max_tokens": 500}, 1024 + 20 * 500, id="long utterances"),
-        pytest.param({"turns": 10, "max_tokens": 10}, 4096, id="short utterances"),
-        pytest.param({"turns": 1000}, 100_000, id="no more than the model takes"),
+        pytest.param({"turns": TurnRange(3, 3)}, 4096, id="still the least"),
+        pytest.param({"turns": TurnRange(10, 10)}, 1024 + 20 * 512, id="turns"),
+        pytest.param(
+            {"turns": TurnRange(10, 10), "max_tokens": 500}, 1024 + 20 * 500, id="long utterances"
+        ),
+        pytest.param({"turns": TurnRange(10, 10), "max_tokens": 10}, 4096, id="short utterances"),
+        pytest.param({"turns": TurnRange(1000, 1000)}, 100_000, id="no more than the model takes"),
     ],
 )
 def test_a_slot_holds_a_whole_dialogue(
