@@ -335,8 +335,11 @@ def test_limits_end_a_run_for_now(tmp_path: Path, magpie: Magpie, rows: Rows) ->
 def test_other_commands_read_scored_rows(tmp_path: Path, magpie: Magpie, rows: Rows) -> None:
     """verify, status, stats and filter, which reaches into the scores and keeps the bytes."""
     path = rows(6)
+    first, rest = path.read_text().split("\n", maxsplit=1)
+    path.write_text(f"{json.dumps(json.loads(first) | {'id': 'x~2'})}\n{rest}")  # as of --samples
     assert magpie("judge", path, "-o", "scored.jsonl", "--engine", "echo").returncode == 0
-    assert magpie("verify", "scored.jsonl").returncode == 0
+    for source in ((), ("--input", path)):
+        assert magpie("verify", "scored.jsonl", *source).returncode == 0
     assert magpie("stats", "scored.jsonl").returncode == 0
     said = json.loads(magpie("status", "scored.jsonl", "--json").stdout)
     assert (said["done"], said["left"], said["command"]) == (6, 0, "judge")
