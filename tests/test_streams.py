@@ -20,7 +20,7 @@ Pairs = Callable[..., Path]
 ECHO = ("generate", "pairs.jsonl", "--engine", "echo")
 NUMBERS = {
     *("total", "skipped", "made", "failed", "in_flight"),
-    *("utterances", "tokens", "retries", "seconds"),
+    *("utterances", "tokens", "retries", "sampled_again", "findings", "seconds"),
 }
 
 
