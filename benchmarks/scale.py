@@ -2,25 +2,36 @@
 
     python benchmarks/scale.py [--pairs N ...] [--skip-faults]
 
-Needs what `peers.py` needs. All on the mock server, 256 in flight where nothing goes wrong:
+Needs what `peers.py` needs, and some minutes for a million pairs. 256 in flight but for `faults`:
 
-size     memory, and seconds from the start to the first request, over growing inputs at 0 ms
 kill     kill -9 once half of the dialogues' requests are answered, then the same command again:
          rows lost and repeated, requests that were paid for twice
 faults   5 % of requests answered with 500, 5 % with 429 and Retry-After: 1, and 0.1 % never, which
-         a timeout of 5 s ends: rows lost, and the time against what the waiting costs that magpie
-         was told to do, shared by all in flight (`told`: each latency, each Retry-After, each
-         timeout)
+         a timeout of 5 s ends: rows lost, and the time against what magpie was told to wait for
+size     on `echo`, with growing inputs of 1 turn: seconds and peak memory; and seconds from the
+         start to the first request, on the mock server
+
+Of the waiting there are two sums. `server` is what the server alone costs: each latency, each
+Retry-After and each timeout, shared by all in flight. `told` is the whole of it: the same faults
+fall on workers that do nothing but wait as long as pace/ prescribes (the latency of each request,
+Retry-After and its eighth, the back-off after a 500 or a timeout), each dialogue one chain, until
+the last of them is through. It has the chains at the end, when most workers have nothing to do.
 """
 
 import argparse
+import random
+import statistics
+import sys
 import tempfile
 from collections.abc import Callable
+from heapq import heapreplace
 from pathlib import Path
 
 from inputs import count_rows, write_pairs
 from measure import measure, run_command
 from mock_server import Faults, MockServer, compile_server, serving
+
+from magpie_cli.pace import BACKOFF_BASE, SPREAD
 
 TURNS, IN_FLIGHT = 3, 256
 SIZES = [1_000, 100_000, 1_000_000]
@@ -28,28 +39,45 @@ MEMORY_GOAL, FAULTS_GOAL = 1.3, 1.3
 KILL_PAIRS, FAULT_PAIRS, FAULT_IN_FLIGHT, LATENCY = 2_000, 3_000, 64, 50.0
 FAULTS = Faults(errors=0.05, throttled=0.05, hung=0.001, retry_after=1.0)
 TIMEOUT = 5.0
+DRAWS = 9  # of `told`
 
 
-def sizes(folder: Path, program: Path, numbers: list[int], turns: int) -> None:
+def sizes(folder: Path, program: Path, numbers: list[int]) -> None:
     """One row a size."""
-    print(f"{'pairs':>9} {'rows':>9} {'seconds':>8} {'first request':>14} {'MB':>5} {'ratio':>6}")
+    print(
+        f"{'pairs':>9} {'rows':>9} {'seconds':>8} {'processor':>10} {'MB':>5} {'ratio':>6}"
+        f" {'first request':>14}"
+    )
     first = 0.0
     for number in numbers:
         pairs, out = folder / "pairs.jsonl", folder / f"{number}.jsonl"
         write_pairs(pairs, number)
-        with serving(program, 0) as server:
-            command = run_command(pairs, out, server.url, IN_FLIGHT, turns)
-            cost = measure(command, folder / "log")
-            to_first = server.stats()["first_request"] - cost.began
-        rows = count_rows(out, turns)
+        to_first = first_request(folder, program)
+        cost = measure(echo_command(pairs, out), folder / "log")
+        rows = count_rows(out, 1)
         out.unlink()
         first = first or cost.peak
         print(
-            f"{number:>9,} {len(rows):>9,} {cost.wall:>8.1f} {to_first:>14.2f} {cost.peak:>5.0f}"
-            f" {cost.peak / first:>6.2f}",
+            f"{number:>9,} {len(rows):>9,} {cost.wall:>8.1f} {cost.processor:>10.1f}"
+            f" {cost.peak:>5.1f} {cost.peak / first:>6.2f} {to_first:>14.2f}",
             flush=True,
         )
     print(f"  memory, goal {MEMORY_GOAL} at most from the first to the last")
+
+
+def first_request(folder: Path, program: Path) -> float:
+    """Seconds from the start to there; then it is killed."""
+    with serving(program, 0) as server:
+        out = folder / f"{server.port}.jsonl"
+        command = run_command(folder / "pairs.jsonl", out, server.url, IN_FLIGHT, 1)
+        began = measure(command, folder / "log", lambda: server.stats()["requests"] > 0).began
+        return float(server.stats()["first_request"]) - began
+
+
+def echo_command(pairs: Path, out: Path) -> list[str]:
+    """`magpie generate` without a server."""
+    command = [sys.executable, "-m", "magpie_cli", "generate", str(pairs), "-o", str(out)]
+    return [*command, "--quiet", "--engine", "echo", "-j", str(IN_FLIGHT), "--turns", "1"]
 
 
 def kill(folder: Path, program: Path) -> None:
@@ -87,18 +115,47 @@ def faults(folder: Path, program: Path) -> None:
         measure([*command, "--timeout", str(TIMEOUT)], folder / "log")
         stats = server.stats()
     spent = stats["last_answer"] - stats["first_request"]
-    told = (
+    server_alone = (
         (stats["requests"] - stats["hung"]) * LATENCY / 1000
         + stats["throttled"] * FAULTS.retry_after
         + stats["hung"] * TIMEOUT
     ) / FAULT_IN_FLIGHT
+    told = statistics.median(map(told_seconds, range(DRAWS)))
     rows = count_rows(out, TURNS)
     lost = FAULT_PAIRS - sum(rows.values())
     print(
         f"{stats['errors']:,} times 500, {stats['throttled']:,} times 429, {stats['hung']:,} hung, "
         f"{FAULT_IN_FLIGHT} in flight: {lost:,} of {FAULT_PAIRS:,} rows lost, "
-        f"{spent:.1f} s, told {told:.1f} s, ratio {spent / told:.2f}, goal {FAULTS_GOAL}"
+        f"{spent:.1f} s, told {told:.1f} s, ratio {spent / told:.2f}, goal {FAULTS_GOAL}; "
+        f"server {server_alone:.1f} s, ratio {spent / server_alone:.2f}"
     )
+
+
+def told_seconds(seed: int) -> float:
+    """How long workers take that only wait as they are told, with faults as `FAULTS` has them."""
+    dice = random.Random(seed)  # noqa: S311 - a simulation
+    free_at = [0.0] * FAULT_IN_FLIGHT
+    for _ in range(FAULT_PAIRS):
+        chain = sum(told_request(dice) for _ in range(2 * TURNS))
+        heapreplace(free_at, free_at[0] + chain)
+    return max(free_at)
+
+
+def told_request(dice: random.Random) -> float:
+    """Seconds until one request has its answer."""
+    seconds, failed, refused = 0.0, 0, 0
+    while True:
+        luck = dice.random()
+        hangs = luck < FAULTS.hung
+        seconds += TIMEOUT if hangs else LATENCY / 1000
+        if luck < FAULTS.hung + FAULTS.errors:
+            failed, refused = failed + 1, 0
+            seconds += dice.uniform(0, BACKOFF_BASE * 2**failed)
+        elif luck < FAULTS.hung + FAULTS.errors + FAULTS.throttled:
+            refused += 1
+            seconds += FAULTS.retry_after * (1 + dice.uniform(0, SPREAD * 2**refused))
+        else:
+            return seconds
 
 
 def main() -> None:
@@ -107,7 +164,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, nargs="*", default=SIZES, metavar="N")
-    parser.add_argument("--turns", type=int, default=1, help="of the growing inputs")
     parser.add_argument("--skip-faults", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -116,7 +172,7 @@ def main() -> None:
         if not arguments.skip_faults:
             kill(folder, program)
             faults(folder, program)
-        sizes(folder, program, arguments.pairs, arguments.turns)
+        sizes(folder, program, arguments.pairs)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ __init__.py  one request: what is tried again, how often, and after how long
 paced.py     an engine, or a model, whose every request goes that way
 gate.py      the way to one server
 limit.py     how many requests it gets at a time
+trial.py     whether it refuses because of their number
 breaker.py   a server that fails is left alone for a while
 budget.py    retries are a small part of all requests
 window.py    a count over the last seconds
