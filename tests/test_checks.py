@@ -1,7 +1,5 @@
 """The checks, each on texts with the fault and on good ones of several kinds that look alike."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,11 +67,11 @@ BAD: dict[str, list[Spoken]] = {
         asked("I am an AI and have no questions of my own."),
     ],
     "truncated": [
-        replace(said("The map is in the"), finish_reason="length"),
-        replace(said("And then you turn left at"), finish_reason="length"),
+        said("The map is in the")._replace(finish_reason="length"),
+        said("And then you turn left at")._replace(finish_reason="length"),
     ],
-    "too_short": [replace(said("Yes."), min_words=5)],
-    "too_long": [replace(said(LONG), max_words=20)],
+    "too_short": [said("Yes.")._replace(min_words=5)],
+    "too_long": [said(LONG)._replace(max_words=20)],
     "prompt_echo": [
         said("As a careful librarian with a cupboard of lost maps, I would say no."),
         asked("I am a curious scientist who counts moths by lamplight. Where is it?"),
@@ -93,9 +91,9 @@ BAD: dict[str, list[Spoken]] = {
         ),
     ],
     "language": [
-        replace(said("Карта лежит в северном ящике."), language="en"),
-        replace(said("The map is in the north drawer."), language="ru"),
-        replace(said("地図は北の引き出しにあります。"), language="de"),
+        said("Карта лежит в северном ящике.")._replace(language="en"),
+        said("The map is in the north drawer.")._replace(language="ru"),
+        said("地図は北の引き出しにあります。")._replace(language="de"),
     ],
 }
 
@@ -140,13 +138,13 @@ GOOD: dict[str, list[Spoken]] = {
         said("The letter says: as an aide to the king, he refused."),
     ],
     "truncated": [
-        replace(said("The map is in the drawer."), finish_reason="length"),
+        said("The map is in the drawer.")._replace(finish_reason="length"),
         said("The map is in the"),
-        replace(said("地図は北の引き出しにあります。"), finish_reason="length"),
-        replace(said("See `drawer.txt`"), finish_reason="length"),
+        said("地図は北の引き出しにあります。")._replace(finish_reason="length"),
+        said("See `drawer.txt`")._replace(finish_reason="length"),
     ],
-    "too_short": [said("Yes."), replace(said("It is in the north drawer."), min_words=5)],
-    "too_long": [said(LONG), replace(said("Yes."), max_words=20)],
+    "too_short": [said("Yes."), said("It is in the north drawer.")._replace(min_words=5)],
+    "too_long": [said(LONG), said("Yes.")._replace(max_words=20)],
     "prompt_echo": [
         said("I keep lost maps in a cupboard."),
         said(
@@ -175,10 +173,10 @@ GOOD: dict[str, list[Spoken]] = {
         ),
     ],
     "language": [
-        replace(said("Die Karte liegt im Schrank."), language="en"),
-        replace(said("The word мотылёк means moth, and 蛾 does too."), language="en"),
-        replace(said("Карта, the map, лежит в ящике под окном."), language="ru"),
-        replace(said("42"), language="ja"),
+        said("Die Karte liegt im Schrank.")._replace(language="en"),
+        said("The word мотылёк means moth, and 蛾 does too.")._replace(language="en"),
+        said("Карта, the map, лежит в ящике под окном.")._replace(language="ru"),
+        said("42")._replace(language="ja"),
         said("Карта лежит в северном ящике."),
     ],
 }

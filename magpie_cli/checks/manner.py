@@ -3,9 +3,10 @@
 import re
 
 from magpie_cli.checks.spoken import Spoken
-from magpie_cli.checks.words import words
+from magpie_cli.checks.words import vocabulary, words
 
 FAREWELL_WORDS = 40  # a longer utterance says more than goodbye
+FAREWELL_LETTERS = 10 * FAREWELL_WORDS
 _FAREWELL = re.compile(
     r"\b(?:good ?bye|bye(?:[- ]bye)?|farewell|see you (?:soon|later|around|then|next)"
     r"|take care|have a (?:great|good|nice|wonderful|lovely) (?:day|evening|night|weekend|one|time)"
@@ -34,10 +35,10 @@ _REFUSAL = re.compile(
     r"|against my (?:guidelines|programming|policy))",
     re.IGNORECASE,
 )
-# Without one of these the pattern finds nothing, and costs ten times as much.
-_REFUSAL_SAYS = (
-    *("an ai", "language model", "sorry", "against my"),
-    *("assist", "help", "fulfill", "comply", "provide", "engage"),
+# Without one of these words the pattern finds nothing, and costs ten times as much.
+_REFUSAL_SAYS = frozenset(
+    {"ai", "model", "sorry", "against"}
+    | {"assist", "help", "fulfill", "comply", "provide", "engage"}
 )
 _REFUSES_EARLY = 200  # characters: later, somebody may speak of refusals
 _ENDS = re.compile(
@@ -52,8 +53,9 @@ def is_empty(spoken: Spoken) -> bool:
 
 def is_courtesy(text: str) -> bool:
     """Only thanks and goodbyes, in few words, and no question."""
-    few = len(words(text)) <= FAREWELL_WORDS
-    return few and "?" not in text and bool(_FAREWELL.search(text) or _COURTESY.match(text.strip()))
+    if "?" in text or len(text) > FAREWELL_LETTERS or len(words(text)) > FAREWELL_WORDS:
+        return False
+    return bool(_FAREWELL.search(text) or _COURTESY.match(text.strip()))
 
 
 def is_farewell_again(spoken: Spoken) -> bool:
@@ -69,8 +71,8 @@ def is_sycophantic(spoken: Spoken) -> bool:
 def is_refusal(spoken: Spoken) -> bool:
     """UltraChat-200k drops these; only at the beginning, where it is the model's own."""
     early = spoken.text[:_REFUSES_EARLY]
-    small = early.lower()
-    return any(words in small for words in _REFUSAL_SAYS) and _REFUSAL.search(early) is not None
+    may = not vocabulary(spoken.text).isdisjoint(_REFUSAL_SAYS)
+    return may and _REFUSAL.search(early) is not None
 
 
 def is_truncated(spoken: Spoken) -> bool:

@@ -38,15 +38,12 @@ def repeats_itself(spoken: Spoken) -> bool:
 
     AgentLaboratory #82; the ratio of distinct words after Gopher's rules (2112.11446).
     """
-    mine = words(spoken.text)
-    if len(mine) >= CIRCLE_WORDS and len(vocabulary(spoken.text)) < DISTINCT * len(mine):
+    if _goes_round(spoken.text):
         return True
-    if len(mine) < FEWEST_WORDS:
+    like = [text for text in _own(spoken) if may_share(spoken.text, text, SAME)]
+    if not like or len(mine := words(spoken.text)) < FEWEST_WORDS:
         return False
-    return any(
-        may_share(spoken.text, text, SAME) and share(ngrams(mine, 3), ngrams(words(text), 3)) > SAME
-        for text in _own(spoken)
-    )
+    return any(share(ngrams(mine, 3), ngrams(words(text), 3)) > SAME for text in like)
 
 
 def is_other_language(spoken: Spoken) -> bool:
@@ -66,6 +63,12 @@ def is_other_language(spoken: Spoken) -> bool:
     return letters >= FEWEST_WORDS and strange > OTHER_SCRIPT * letters
 
 
+def _goes_round(text: str) -> bool:
+    """The same few words again and again."""
+    mine = words(text)
+    return len(mine) >= CIRCLE_WORDS and len(vocabulary(text)) < DISTINCT * len(mine)
+
+
 def _own(spoken: Spoken) -> tuple[str, ...]:
     """What this speaker said before."""
     return spoken.before[len(spoken.before) % 2 :: 2]
@@ -73,7 +76,7 @@ def _own(spoken: Spoken) -> tuple[str, ...]:
 
 def _quotes(spoken: Spoken, persona: str, size: int) -> bool:
     """A run of `size` words of the persona, which nobody has said so far."""
-    if vocabulary(spoken.text).isdisjoint(anchors(persona, size)):
+    if vocabulary(spoken.text).isdisjoint(anchors(persona, ECHO_WORDS)):
         return False
     mine = spaced(spoken.text)
     quoted = [run for run in phrases(persona, size) if run in mine]

@@ -3,7 +3,7 @@
 import re
 
 from magpie_cli.checks.spoken import Speaker, Spoken
-from magpie_cli.checks.words import words
+from magpie_cli.checks.words import vocabulary, words
 
 # Whom a label at the start of a line may name. "Q" and "A" alone are too common in good text.
 _NAMES = {
@@ -23,8 +23,8 @@ _OFFERS = re.compile(
     r"|feel free to ask|i(?:'|\u2019)m here to help)\b",
     re.IGNORECASE,
 )
-# Without one of these the pattern finds nothing, and costs twenty times as much.
-_OFFERS_SAY = ("help you", "assist you", "like help", "like to know", "free to ask", "here to help")
+# Without one of these words the pattern finds nothing, and costs twenty times as much.
+_OFFERS_SAY = frozenset({"help", "assist", "know", "ask"})
 
 
 def other(speaker: Speaker) -> Speaker:
@@ -75,8 +75,7 @@ def is_flipped(spoken: Spoken) -> bool:
 
 
 def _offers(text: str) -> bool:
-    small = text.lower()
-    return any(words in small for words in _OFFERS_SAY) and _OFFERS.search(text) is not None
+    return not vocabulary(text).isdisjoint(_OFFERS_SAY) and _OFFERS.search(text) is not None
 
 
 def _labelled(text: str, speaker: Speaker) -> re.Match[str] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from magpie_cli.checks.words import Text
 
@@ -11,8 +11,7 @@ REMEMBERED = 16  # utterances: what is known of one takes ten times as much memo
 Speaker = Literal["instructor", "responder"]
 
 
-@dataclass(frozen=True, slots=True)
-class Spoken:
+class Spoken(NamedTuple):
     """`text` is what `speaker` said after the utterances of `before` (the instructor began).
 
     `persona` is the speaker's own description, `other_persona` the hidden one. `finish_reason` as
@@ -71,4 +70,4 @@ class Scene:
         """It is the next utterance."""
         self.before.append(self._heard if self._heard == text else Text(text))
         if len(self.before) > REMEMBERED:
-            self.before[-1 - REMEMBERED].known.clear()
+            self.before[-1 - REMEMBERED].forget()

@@ -40,11 +40,17 @@ SCRIPTS = {
 
 
 class Text(str):
-    """A text that several checks look at: what is made of it here is kept with it, in `known`."""
+    """A text that several checks look at: its words, and what else is made of it, stay with it."""
 
-    __slots__ = ("known",)
+    __slots__ = ("different", "known", "words")
 
     def __init__(self, _text: str) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """All but the text itself; it is found out again where it is asked for."""
+        self.words: Run | None = None
+        self.different: frozenset[str] | None = None
         self.known: dict[tuple[Any, ...], object] = {}
 
 
@@ -63,10 +69,22 @@ def remembered(make: _F) -> _F:
     return cast("_F", once)
 
 
-@remembered
 def words(text: str) -> Run:
     """The words of a text, in small letters, without marks around them."""
-    return _ascii_words(text) or tuple(word.casefold() for word in _WORD.findall(text))
+    if not isinstance(text, Text):
+        return _ascii_words(text) or tuple(word.casefold() for word in _WORD.findall(text))
+    if text.words is None:
+        text.words = words(str(text))
+    return text.words
+
+
+def vocabulary(text: str) -> frozenset[str]:
+    """Its different words."""
+    if not isinstance(text, Text):
+        return frozenset(words(text))
+    if text.different is None:
+        text.different = frozenset(words(text))
+    return text.different
 
 
 def _ascii_words(text: str) -> Run:
@@ -113,31 +131,20 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
     What has none of them quotes nothing, which is found out for a fraction of the price.
     """
     own = words(text)
-    found = []
-    start = 0
-    while start + size <= len(own):
-        longest = max(range(start, start + size), key=lambda place: len(own[place]))
-        found.append(own[longest])
-        start = longest + 1
-    return tuple(found)
-
-
-@remembered
-def vocabulary(text: str) -> frozenset[str]:
-    """Its different words."""
-    return frozenset(words(text))
+    half = (size + 1) // 2  # so many from every so many on: a run holds one of these whole
+    return tuple(
+        max(own[start : start + half], key=len) for start in range(0, len(own) - half + 1, half)
+    )
 
 
 def may_share(part: str, whole: str, most: float) -> bool:
     """Whether more than `most` of the three-word runs of `part` may stand in `whole`.
 
-    False is certain, and costs a tenth of counting: where one of three words is not there, the run
-    is not. There are at least as many different runs as words but the first two.
+    False is certain, and costs a tenth of counting: each word that is not there ends a run of its
+    own, but the first two.
     """
-    known = vocabulary(whole)
-    each = int.from_bytes(bytes(map(known.__contains__, words(part))), "little")
-    runs = each & each >> 8 & each >> 16
-    return runs.bit_count() > most * (len(vocabulary(part)) - 2)
+    strange = len(vocabulary(part) - vocabulary(whole))
+    return strange < (1 - most) * len(words(part)) + 2
 
 
 def ngrams(tokens: Run, size: int) -> frozenset[Run]:
