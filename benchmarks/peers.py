@@ -72,7 +72,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`script` is empty for magpie, which takes pairs; the others take prompts."""
+    """`script` is empty for magpie, which takes pairs; the others take prompts.
+
+    Nobody else looks at what was said: beside `magpie` there is `unchecked`, which does not either.
+    """
 
     name: str
     python: str
@@ -81,7 +84,8 @@ class Contender:
     def command(self, track: Track, out: Path, url: str) -> list[str]:
         """The run that makes every dialogue."""
         if not self.script:
-            return run_command(track.folder / "pairs.jsonl", out, url, track.in_flight, TURNS)
+            command = run_command(track.folder / "pairs.jsonl", out, url, track.in_flight, TURNS)
+            return command if self.name == "magpie" else [*command, "--on-finding", "ignore"]
         prompts, in_flight = track.folder / "prompts.jsonl", str(track.in_flight)
         command = [self.python, str(self.script), str(prompts), str(out)]
         return [*command, "--base-url", url, "-j", in_flight, "--turns", str(TURNS)]
@@ -90,6 +94,7 @@ class Contender:
 def find_contenders(given: Sequence[str]) -> Iterator[Contender]:
     """magpie, the bare loop, and every peer that is there; a word about each that is not."""
     yield Contender("magpie", sys.executable, None)
+    yield Contender("unchecked", sys.executable, None)
     yield Contender("bare", sys.executable, HERE / "bare.py")
     pythons = dict(each.split("=", 1) for each in given)
     for name, (package, script) in PEERS.items():
@@ -150,7 +155,14 @@ def compare(contenders: Sequence[Contender], track: Track, rounds: int) -> None:
 
 def print_goals(runs: dict[str, list[Figures]], track: Track) -> None:
     """Each goal, and what came of it."""
-    magpie = runs["magpie"]
+    for name in ("magpie", "unchecked"):
+        print_goals_of(name, runs, track)
+
+
+def print_goals_of(name: str, runs: dict[str, list[Figures]], track: Track) -> None:
+    """Of one way to run it."""
+    magpie = runs[name]
+    print(f"  {name}:")
     if track.ideal:
         share = statistics.median(each.running for each in magpie) / track.ideal
         print_goal("share of the ideal", share, IDEAL_GOALS.get(track.in_flight))

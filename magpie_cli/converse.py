@@ -6,7 +6,8 @@ What can be mended in an utterance is, then it is checked; one with a hard findi
 from dataclasses import dataclass, replace
 
 from magpie_cli.checks import CHECKS, CUT_AT_OTHER, findings, hard, repaired
-from magpie_cli.checks.spoken import Scene
+from magpie_cli.checks.manner import is_truncated
+from magpie_cli.checks.spoken import Scene, Spoken
 from magpie_cli.engine import (
     PLACEHOLDER,
     ChatModel,
@@ -27,12 +28,14 @@ from magpie_cli.settings import MAX_TURNS
 class Demands:
     """What is done about hard findings: samples beyond the first, and whether the pair then fails.
 
-    `is_settled`: another try says the same, as at temperature 0.
+    `is_settled`: another try says the same, as at temperature 0. Unless it `looks`, nothing is
+    checked or mended: only what no one else can know is named, that the server cut an utterance.
     """
 
     resample: int = 0
     fails: bool = False
     is_settled: bool = False
+    looks: bool = True
 
 
 class ChatEngine:
@@ -96,8 +99,9 @@ class ChatEngine:
     def _heard(self, completion: Completion, scene: Scene) -> Utterance:
         """An answer as an utterance, mended and checked."""
         text, usage, reasoning = completion.text, completion.usage, completion.reasoning
-        if self.model == PLACEHOLDER:
-            return Utterance(text, usage, (), reasoning)
+        if self.model == PLACEHOLDER or not self._demands.looks:
+            cut = is_truncated(Spoken(text, finish_reason=completion.finish_reason))
+            return Utterance(text, usage, ("truncated",) if cut else (), reasoning)
         text, repairs = repaired(text, scene.speaker)
         # Where the other's words came off, so did the end that the limit of tokens cut.
         finish_reason = None if CUT_AT_OTHER in repairs else completion.finish_reason
@@ -123,7 +127,7 @@ class CheckedEngine:
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """As Engine.dialogue, with what was found in it."""
         dialogue = await self._engine.dialogue(request)
-        if dialogue.model == PLACEHOLDER:
+        if dialogue.model == PLACEHOLDER or not self._demands.looks:
             return dialogue
         names = dict.fromkeys(dialogue.findings)
         scene = _scene(request.pair)

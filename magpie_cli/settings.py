@@ -13,7 +13,7 @@ LogFormat = Literal["text", "json"]
 Fsync = Literal["interval", "always", "off"]
 RetryFailed = Literal["transient", "all", "none"]
 End = Literal["responder", "instructor"]
-OnFinding = Literal["keep", "resample", "fail"]
+OnFinding = Literal["ignore", "keep", "resample", "fail"]
 
 RESAMPLE = 2  # times, unless --resample says otherwise
 MOST_RESAMPLES = 10

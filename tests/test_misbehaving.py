@@ -216,6 +216,16 @@ def test_how_often_is_up_to_the_user(
     assert len(server.asked) == asked
 
 
+def test_findings_can_be_ignored(tmp_path: Path, magpie: Magpie, server: ChatServer) -> None:
+    """Nothing is mended or looked for, and only the cut is named, which no one else can know."""
+    label = "Responder: The map is in the north drawer, by the window and the"
+    server.faults = iter([None, says(answer(label, "length")), None, None])
+    row = made(tmp_path, magpie, server, "--on-finding", "ignore")
+    assert words_of(row)[1] == label
+    assert row["findings"] == ["truncated"]
+    assert len(server.asked) == 4
+
+
 @pytest.mark.parametrize("more", [[], ["--seed", "7"], ["--temperature", "0"]])
 def test_a_pair_can_fail_by_its_finding(
     more: list[str], tmp_path: Path, magpie: Magpie, server: ChatServer
@@ -277,6 +287,7 @@ REFUSED = {
     "--on-finding resample --engine dria": "samples no utterance again",
     "--on-finding keep --engine dria": "samples no utterance again",
     "--on-finding keep --resample 1 --engine ollama": "samples nothing again",
+    "--on-finding ignore --resample 1 --engine ollama": "samples nothing again",
     "--temperature 0 --resample 1 --engine ollama": "says the same",
 }
 

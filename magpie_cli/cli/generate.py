@@ -90,7 +90,8 @@ def generate(
         OnFinding | None,
         option(
             "--on-finding",
-            help="keep the first sample; resample, and keep the best; or fail the pair where none "
+            help="ignore: look for none; keep the first sample; resample, and keep the best; or "
+            "fail the pair where none "
             "is good. [default: resample]",
         ),
     ] = None,
