@@ -190,6 +190,18 @@ class Flood:
             self.is_over = True
 
 
+def answers_after(event: threading.Event) -> Fault:
+    """Answer well, but not before a test lets go."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        while not event.is_set():  # noqa: ASYNC110 - it is of the test's thread
+            await asyncio.sleep(0.01)
+        body = await request.json()
+        return web.json_response(answer(words(body["messages"])))
+
+    return fault
+
+
 def slow(seconds: float) -> Fault:
     """Answer well, but late."""
 

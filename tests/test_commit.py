@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from magpie_cli.settings import Fsync
 from magpie_cli.store import Facts, Store, StoreOptions, open_store
 from magpie_cli.store.commit import INTERVAL, Commit
 from tests.conftest import Magpie, rows_of
-from tests.processes import started, wait_for_row, wait_until
+from tests.processes import PATIENCE, end, feed, started, wait_for_row, wait_until
 from tests.test_failures import pair, write
 from tests.test_store import IDENTITY, failure, ids_of, keep, manifest_of, record, run
 
 ECHO = ("generate", "pairs.jsonl", "--engine", "echo", "-o", "out.jsonl")
+PIPED = ("generate", "-", *ECHO[2:])  # writes its rows, and runs for as long as more may come
 PAIR = PersonaPair("", "a scientist", "a librarian", None, {}, 1, "{}")
 
 
@@ -203,24 +205,45 @@ def test_nothing_is_synced_after_the_end() -> None:
 
 def test_wait_lock_waits_for_the_other_run(tmp_path: Path, magpie: Magpie) -> None:
     """The second run begins when the first one is through, finds its rows and adds the rest."""
-    write(tmp_path / "pairs.jsonl", *(pair(f"p{n}") for n in range(12)))
-    with started(tmp_path, *ECHO, "--echo-delay", "0.25", "-j", "2", "--limit", "8") as first:
+    lines = [pair(f"p{n}") + "\n" for n in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("".join(lines))
+    with started(tmp_path, *PIPED) as first:
+        feed(first, "".join(lines[:7]))
         wait_for_row(tmp_path / "out.jsonl")
         assert magpie(*ECHO, "--wait-lock", "0.2s").returncode == 75
-        assert first.poll() is None
-        second = magpie(*ECHO, "--wait-lock", "1m")
-        wait_until(lambda: first.poll() is not None, "the first run is through")
-    assert (first.returncode, second.returncode) == (75, 0)
-    assert "8 were there already" in second.stderr
+        with started(tmp_path, *ECHO, "--wait-lock", "1m") as second:
+            wait_until(lambda: has_open(second, tmp_path / "out.jsonl"), "the second run is there")
+            feed(first, lines[7])
+            assert end_of_input(first) == 0
+            code, said = end(second)
+    assert code == 0
+    assert "8 were there already" in said
     assert len(set(ids_of(tmp_path / "out.jsonl"))) == 12
 
 
-def test_wait_lock_under_fresh_waits_too(tmp_path: Path, magpie: Magpie) -> None:
+def test_wait_lock_under_fresh_waits_too(tmp_path: Path) -> None:
     """--fresh sets aside what the other run has finished, not what it is writing."""
-    write(tmp_path / "pairs.jsonl", *(pair(f"p{n}") for n in range(6)))
-    with started(tmp_path, *ECHO, "--echo-delay", "0.1", "-j", "2") as first:
+    lines = [pair(f"p{n}") + "\n" for n in range(6)]
+    (tmp_path / "pairs.jsonl").write_text("".join(lines))
+    with started(tmp_path, *PIPED) as first:
+        feed(first, "".join(lines[:5]))
         wait_for_row(tmp_path / "out.jsonl")
-        second = magpie(*ECHO, "--fresh", "--wait-lock", "30")
-        assert first.wait(20) == 0
-    assert second.returncode == 0
+        with started(tmp_path, *ECHO, "--fresh", "--wait-lock", "1m") as second:
+            wait_until(lambda: has_open(second, tmp_path / "out.jsonl"), "the second run is there")
+            feed(first, lines[5])
+            assert end_of_input(first) == 0
+            assert end(second)[0] == 0
     assert len(ids_of(tmp_path / "out.jsonl")) == len(ids_of(tmp_path / "out.jsonl.1")) == 6
+
+
+def has_open(process: subprocess.Popen[bytes], path: Path) -> bool:
+    """Whether the process has looked at the file's lock at this moment."""
+    links = Path(f"/proc/{process.pid}/fd")
+    return any(link.exists() and link.samefile(path) for link in links.iterdir())
+
+
+def end_of_input(process: subprocess.Popen[bytes]) -> int:
+    """No more pairs come; the exit code."""
+    assert process.stdin
+    process.stdin.close()
+    return process.wait(PATIENCE)

@@ -1,8 +1,10 @@
 """`magpie generate` on the Dria Network: real processes, a real devnet, real signals."""
 
+import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from signal import SIGINT
 
@@ -10,6 +12,7 @@ import pexpect  # type: ignore[import-untyped] # it ships no types
 import pytest
 
 from magpie_cli.devnet import MODEL, DevnetOptions
+from magpie_cli.engine import Completion, Message, Sampling
 from tests.conftest import Magpie, clean_environment, rows_of
 from tests.devnets import RunningDevnet, running_devnet
 from tests.dria_engine import Says
@@ -137,21 +140,46 @@ def test_a_network_that_is_no_address_is_refused(magpie: Magpie, pairs: Pairs, u
     assert CANARY not in done.stderr
 
 
-def test_a_network_that_is_down_is_waited_for(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:
-    """It says at once what it waits for, gives up after --give-up-after with 75; no pair fails."""
+DOWN = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", "http://127.0.0.1:9")
+NO_NODE = (
+    f"no node serves {MODEL}: who is there cannot be asked: http://127.0.0.1:9/rpc/get_alive_peers"
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(("--model", MODEL), NO_NODE, id="with a model"),
+        pytest.param((), "the Dria RPC is down: http://127.0.0.1:9/", id="nameless"),
+    ],
+)
+def test_a_network_that_is_down_is_waited_for(
+    tmp_path: Path, pairs: Pairs, flags: tuple[str, ...], words: str
+) -> None:
+    """It says at once what it waits for, however long it may wait."""
     pairs(3)
-    arguments = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", "http://127.0.0.1:9")
-    patience = ("--give-up-after", "1.5", "--model", MODEL)
-    done = magpie(*arguments, *patience, DRIA_RPC_TOKEN=CANARY)
+    with started(tmp_path, *DOWN, *flags, DRIA_RPC_TOKEN=CANARY) as process:
+        wait_for_words(process, f"waiting: {words}")
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(("--model", MODEL), NO_NODE, id="with a model"),
+        pytest.param((), "the Dria RPC is down", id="nameless"),
+    ],
+)
+def test_a_network_that_stays_down_is_given_up(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, flags: tuple[str, ...], words: str
+) -> None:
+    """After --give-up-after the run ends with 75, and the reason; no pair fails."""
+    pairs(3)
+    done = magpie(*DOWN, *flags, "--give-up-after", "0.1", DRIA_RPC_TOKEN=CANARY)
     assert done.returncode == 75
-    assert "waiting: no node serves" in done.stderr
-    assert "who is there cannot be asked: http://127.0.0.1:9/rpc/get_alive_peers" in done.stderr
-    assert "given up after 1.5 s" in done.stderr
+    assert f"error: {words}" in done.stderr
+    assert "given up after 0.1 s" in done.stderr
     assert not (tmp_path / "out.failures.jsonl").exists()
-    nameless = magpie(*arguments, "--give-up-after", "1.5", DRIA_RPC_TOKEN=CANARY)
-    assert nameless.returncode == 75
-    assert "waiting: the Dria RPC is down: " in nameless.stderr
-    assert "127.0.0.1:9" in nameless.stderr
 
 
 def test_a_network_that_serves_something_else_is_waited_for(
@@ -253,20 +281,37 @@ def test_one_ctrl_c_does_not_wait_for_what_waits(
     assert not (tmp_path / "out.failures.jsonl").exists()
 
 
+class Held(Says):
+    """A writer that says nothing before a test lets go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = threading.Event()
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The words, once they may come."""
+        while not self.may_answer.is_set():  # noqa: ASYNC110 - it is of the test's thread
+            await asyncio.sleep(0.01)
+        return await super().complete(messages, sampling)
+
+
 def test_few_files_may_be_open(
     tmp_path: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 128 file descriptors and 256 dialogues in flight, each becomes a row."""
     monkeypatch.setattr("tests.processes.clean_environment", with_token)
-    pairs(400)
-    with running_devnet(DevnetOptions(port=0, nodes=128, latency=0.2)) as devnet:
+    pairs(300)
+    writer = Held()
+    with running_devnet(DevnetOptions(port=0, nodes=256), writer) as devnet:
         command = ("generate", "pairs.jsonl", "-o", "out.jsonl", "--rpc-url", devnet.url)
         limited = ("bash", "-c", 'ulimit -n 128; exec "$@"', "bash", *MAGPIE)
         with command_started(tmp_path, *limited, *command, "-j", "256") as process:
+            wait_until(lambda: devnet.tasks == 256, "all nodes are busy")
+            writer.may_answer.set()
             code, said = end(process)
         assert code == 0, said
-    assert "retries" not in said
-    assert len(rows_of(tmp_path / "out.jsonl")) == 400
+    assert "Too many open files" not in said
+    assert len(rows_of(tmp_path / "out.jsonl")) == devnet.tasks == 300
 
 
 def test_no_node_spreads_the_token(

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
@@ -28,8 +29,9 @@ from magpie_cli.prompts import own_prompts
 from magpie_cli.records import PersonaPair, Usage
 from magpie_cli.settings import Settings
 from magpie_cli.spread import Server, SpreadEngine
-from tests.chat_server import ChatServer, refuses
+from tests.chat_server import ChatServer, answers_after, refuses
 from tests.conftest import Magpie, rows_of
+from tests.processes import end, started, wait_until
 from tests.virtual_time import run_virtually
 
 Pairs = Callable[..., Path]
@@ -53,17 +55,25 @@ def speakers(server: ChatServer) -> Counter[str]:
 
 
 def test_all_servers_share_the_dialogues_and_each_dialogue_stays(
-    tmp_path: Path, magpie: Magpie, pairs: Pairs, servers: list[ChatServer]
+    tmp_path: Path, pairs: Pairs, servers: list[ChatServer]
 ) -> None:
-    """No server gets much more than its part, and no dialogue two servers."""
+    """Each has as many in flight, the next dialogue goes where one has ended, and none to two."""
     pairs(60)
-    for server in servers:
-        server.delay = 0.02
-    done = magpie("generate", "pairs.jsonl", *urls(servers), "-o", "out.jsonl", "-t", "2")
-    assert done.returncode == 0, done.stderr
+    answers = [threading.Event() for _ in servers]
+    for server, may_answer in zip(servers, answers, strict=True):
+        server.faults = repeat(answers_after(may_answer))
+    command = ("generate", "pairs.jsonl", *urls(servers), "-o", "out.jsonl", "-t", "2")
+    with started(tmp_path, *command) as process:
+        wait_until(lambda: sum(server.in_flight for server in servers) == 24, "all are busy")
+        assert [server.in_flight for server in servers] == [8, 8, 8]
+        answers[0].set()
+        wait_until(lambda: len(servers[0].asked) == (60 - 16) * 4, "one makes all the others' rest")
+        assert [len(server.asked) for server in servers[1:]] == [8, 8]
+        for may_answer in answers:
+            may_answer.set()
+        code, said = end(process)
+    assert code == 0, said
     assert len(rows_of(tmp_path / "out.jsonl")) == 60
-    shares = [len(server.asked) / 240 for server in servers]
-    assert all(0.2 < share < 0.5 for share in shares)
     # The instructor's system message is of one pair, the responder's is the same in all.
     firsts = [set(speakers(server)) for server in servers]
     own = [{text for text in first if "scientist, number" in text} for first in firsts]

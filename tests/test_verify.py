@@ -9,7 +9,7 @@ import pytest
 
 from magpie_cli.verify import FAULTS_SHOWN, Verdict, verify
 from tests.conftest import Magpie
-from tests.processes import started, wait_for_row
+from tests.processes import feed, started, wait_for_row
 from tests.test_failures import BAD, pair, write
 from tests.test_store import snapshot
 
@@ -161,9 +161,9 @@ def test_of_many_faults_the_first_are_shown(output: Path) -> None:
 
 def test_during_a_run_it_says_to_wait(tmp_path: Path, magpie: Magpie) -> None:
     """An output that is being written is not looked at: exit 75, and the run is undisturbed."""
-    write(tmp_path / "in.jsonl", *(pair(f"p{n}") for n in range(20)))
-    with started(tmp_path, *ECHO, "--echo-delay", "0.1") as process:
-        wait_for_row(tmp_path / "out.jsonl")
+    with started(tmp_path, "generate", "-", "--engine", "echo", "-o", "out.jsonl") as process:
+        feed(process, pair("a") + "\n")
+        wait_for_row(tmp_path / "out.jsonl")  # more pairs may come: it runs until it is stopped
         for command in (("verify",), ("repair",), ("repair", "--yes")):
             done = magpie(*command, "out.jsonl")
             assert done.returncode == 75
