@@ -32,6 +32,17 @@ app = typer.Typer(
 
 def main() -> None:
     """The `magpie` command."""
+    try:
+        _run()
+    except SystemExit as end:
+        if "pyreqwest" in sys.modules:
+            from magpie_cli.shutdown import end_at_once
+
+            end_at_once(end)
+        raise
+
+
+def _run() -> None:
     # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
