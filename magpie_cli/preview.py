@@ -5,28 +5,18 @@ import shlex
 from dataclasses import dataclass, replace
 
 from magpie_cli.credentials import Redactor
-from magpie_cli.engine import DialogueRequest, Message
+from magpie_cli.dry_run import as_lines, count_plan, ids_before
+from magpie_cli.engine import Message
 from magpie_cli.engines import choose_engine, find_row, prompts_name
-from magpie_cli.ids import IdSet
 from magpie_cli.models import ASK_FIRST, DEFAULT_MODEL, Wanted, find_model, size_text
 from magpie_cli.models.header import read_header
 from magpie_cli.plan import plan_dialogues
 from magpie_cli.prompt_files import read_prompts
-from magpie_cli.prompts import Prompts, Views, as_text
-from magpie_cli.records import Failure
+from magpie_cli.prompts import Views, as_text
 from magpie_cli.settings import Settings
 from magpie_cli.source import open_source
-from magpie_cli.store import (
-    Manifest,
-    OutputPaths,
-    check_output,
-    done_ids,
-    is_stream,
-    refuse_foreign,
-)
+from magpie_cli.store import check_output
 from magpie_cli.tally import Tally
-
-REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +48,13 @@ class Preview:
             "engine": self.engine,
             "model": self.model,
             "turns": self.turns,
-            "pairs": f"{self.pairs:,}",
-            "bad lines": f"{self.bad_lines:,}",
-            "done already": f"{self.done:,}",
-            "dialogues to make": f"{self.dialogues:,}",
-            "requests to send": f"{self.requests:,}",
+            "pairs": self.pairs,
+            "bad lines": self.bad_lines,
+            "done already": self.done,
+            "dialogues to make": self.dialogues,
+            "requests to send": self.requests,
         }
-        lines = [f"{name:<18} {number}" for name, number in numbers.items()]
-        lines += ["", *self.reasons] if self.reasons else []
+        lines = as_lines(numbers, self.reasons)
         lines += ["", f"prompts: {self.theirs}"] if self.theirs else []
         for speaker, messages in (("instructor", self.instructor), ("responder", self.responder)):
             lines += ["", as_text(speaker, messages)] if messages else []
@@ -78,26 +67,18 @@ def preview(settings: Settings) -> Preview:
     engine, _ = choose_engine(settings)
     model = _model(engine, settings)
     prompts = read_prompts(settings.prompts, settings.system)
-    tally, done = Tally(), IdSet()
-    if not settings.fresh and not is_stream(settings.output):
-        _refuse_foreign(settings, engine, prompts)
-        done = done_ids(settings.output)
     theirs = find_row(engine).prompts
-    bad_lines = dialogues = requests = 0
-    reasons: list[str] = []
-    first: DialogueRequest | None = None
+    told = prompts_name(find_row(engine), prompts)
+    hide = Redactor.of(os.environ).text
+    done = ids_before(
+        settings, lambda model: settings.identity(engine, model, told) | prompts.identity(hide)
+    )
+    tally, whole = Tally(), replace(settings, limit=None)
     strict, columns = settings.strict, prompts.columns
-    whole = replace(settings, limit=None)
     with open_source(settings.input, strict=strict, columns=columns) as source:
         plan = plan_dialogues(source.pairs(), whole, done, tally, prompts=prompts)
-        for item in plan:
-            if isinstance(item, Failure):
-                bad_lines += 1
-                reasons += [item.message] if bad_lines <= REASONS_SHOWN else []
-            elif item and dialogues != settings.limit:
-                first = first or item
-                dialogues += 1
-                requests += 1 if theirs else item.length
+        counted = count_plan(plan, settings.limit, lambda item: 1 if theirs else item.length)
+    first = counted.first
     views = Views(prompts, first.pair, first.num_turns) if first and not theirs else None
     return Preview(
         engine,
@@ -105,11 +86,11 @@ def preview(settings: Settings) -> Preview:
         str(settings.turns),
         theirs,
         plan.pairs,
-        bad_lines,
-        tuple(reasons),
+        counted.bad_lines,
+        counted.reasons,
         tally.skipped,
-        dialogues,
-        requests,
+        counted.dialogues,
+        counted.requests,
         tuple(views.instructor) if views else (),
         tuple(views.responder) if views else (),
     )
@@ -141,13 +122,3 @@ def _pending(wanted: Wanted) -> str:
         f"{wanted.name}, to be fetched: {left}, licence {wanted.licence or 'not named'}, "
         f"from {wanted.source}{first}"
     )
-
-
-def _refuse_foreign(settings: Settings, engine: str, prompts: Prompts) -> None:
-    """As the run would; a model that only the server could name is taken to be the same."""
-    paths = OutputPaths.of(settings.output, settings.failures)
-    manifest = Manifest.read(paths.manifest)
-    model = settings.model or (manifest and manifest.identity["model"]) or ""
-    told = prompts_name(find_row(engine), prompts)
-    hide = Redactor.of(os.environ).text
-    refuse_foreign(paths, settings.identity(engine, model, told) | prompts.identity(hide))

@@ -2,24 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+from magpie_cli.dry_run import as_lines, count_plan, ids_before
 from magpie_cli.engines import choose_engine, refuse_whole_dialogues
-from magpie_cli.ids import IdSet
 from magpie_cli.judge import identity, plan_rows
 from magpie_cli.judge.prompt import JudgePrompt
-from magpie_cli.records import Failure
 from magpie_cli.settings import Settings
 from magpie_cli.source import open_source
-from magpie_cli.store import (
-    Manifest,
-    OutputPaths,
-    check_output,
-    done_ids,
-    is_stream,
-    refuse_foreign,
-)
+from magpie_cli.store import check_output
 from magpie_cli.tally import Tally
-
-REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +32,12 @@ class Preview:
         """For a person."""
         numbers = {
             "engine": self.engine,
-            "rows": f"{self.rows:,}",
-            "bad lines": f"{self.bad_lines:,}",
-            "done already": f"{self.done:,}",
-            "dialogues to judge": f"{self.dialogues:,}",
+            "rows": self.rows,
+            "bad lines": self.bad_lines,
+            "done already": self.done,
+            "dialogues to judge": self.dialogues,
         }
-        lines = [f"{name:<18} {number}" for name, number in numbers.items()]
-        lines += ["", *self.reasons] if self.reasons else []
+        lines = as_lines(numbers, self.reasons)
         lines += ["", "--- judge, user ---", self.message] if self.message else []
         return "\n".join(lines)
 
@@ -59,29 +48,17 @@ def preview(settings: Settings, prompt: str | None = None) -> Preview:
     check_output(settings.output, settings.failures, settings.input)
     engine, _ = choose_engine(settings)
     refuse_whole_dialogues(engine)
-    tally = Tally()
-    done = _done(settings, engine, told)
-    dialogues, bad_lines = 0, 0
-    reasons: list[str] = []
-    message: str | None = None
+    done = ids_before(settings, lambda model: identity(settings, engine, model, told))
+    tally, whole = Tally(), replace(settings, limit=None)
     with open_source(settings.input, strict=False) as source:
-        plan = plan_rows(source, replace(settings, limit=None), done, tally)
-        for item in plan:
-            if isinstance(item, Failure):
-                bad_lines += 1
-                reasons += [item.message] if bad_lines <= REASONS_SHOWN else []
-            elif item and dialogues != settings.limit:
-                message = message or told.messages(item.record)[0]["content"]
-                dialogues += 1
-    return Preview(engine, plan.pairs, bad_lines, tuple(reasons), tally.skipped, dialogues, message)
-
-
-def _done(settings: Settings, engine: str, prompt: JudgePrompt) -> IdSet:
-    """What is there already; a model that only the server could name is taken to be the same."""
-    if settings.fresh or is_stream(settings.output):
-        return IdSet()
-    paths = OutputPaths.of(settings.output, settings.failures)
-    manifest = Manifest.read(paths.manifest)
-    model = settings.model or (manifest and manifest.identity["model"]) or ""
-    refuse_foreign(paths, identity(settings, engine, model, prompt))
-    return done_ids(settings.output)
+        plan = plan_rows(source, whole, done, tally)
+        counted = count_plan(plan, settings.limit, lambda _: 1)
+    return Preview(
+        engine,
+        plan.pairs,
+        counted.bad_lines,
+        counted.reasons,
+        tally.skipped,
+        counted.dialogues,
+        told.messages(counted.first.record)[0]["content"] if counted.first else None,
+    )
