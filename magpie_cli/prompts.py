@@ -48,7 +48,7 @@ class Prompts:
             "opener.md": self.opener,
             "--system": self.system or "",
         }
-        names = {name: file for file, text in texts.items() for name in _PLACEHOLDER.findall(text)}
+        names = {name: file for file, text in texts.items() for name in names_in(text)}
         return {name: file for name, file in names.items() if name not in BUILT_IN}
 
     def identity(self, hide: Callable[[str], str] = str) -> dict[str, object]:
@@ -145,6 +145,11 @@ def as_text(speaker: str, messages: Iterable[Message]) -> str:
     return "\n\n".join(
         f"--- {speaker}, {message['role']} ---\n{message['content']}" for message in messages
     )
+
+
+def names_in(template: str) -> list[str]:
+    """What its placeholders name, in their order."""
+    return _PLACEHOLDER.findall(template)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

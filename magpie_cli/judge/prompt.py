@@ -10,7 +10,7 @@ import orjson
 from magpie_cli.engine import Message
 from magpie_cli.errors import UsageError
 from magpie_cli.judge.scores import CATEGORIES, DIFFICULTIES
-from magpie_cli.prompts import inert
+from magpie_cli.prompts import fill, inert, names_in
 from magpie_cli.records import Record
 
 PLACEHOLDERS = (
@@ -18,7 +18,6 @@ PLACEHOLDERS = (
     *("difficulties", "categories"),
 )
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _BLOCK = re.compile(r"<(?=/?\s*dialogue)", re.IGNORECASE)  # what would end the block of the data
 
 
@@ -41,7 +40,7 @@ class JudgePrompt:
             raise UsageError(
                 f"--prompt {path} cannot be read: {error.strerror}", "check the path"
             ) from error
-        named = _PLACEHOLDER.findall(template)
+        named = names_in(template)
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
         for name in named:
             if name not in PLACEHOLDERS:
@@ -72,8 +71,7 @@ class JudgePrompt:
             "difficulties": ", ".join(f'"{name}"' for name in DIFFICULTIES),
             "categories": ", ".join(f'"{name}"' for name in CATEGORIES),
         }
-        filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self._template)
-        return [{"role": "user", "content": filled}]
+        return [{"role": "user", "content": fill(self._template, values)}]
 
 
 def _quoted(text: str) -> str:
