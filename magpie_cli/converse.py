@@ -9,7 +9,7 @@ from magpie_cli.checks import CHECKS, CUT_AT_OTHER, findings, hard, repaired
 from magpie_cli.checks.manner import is_truncated
 from magpie_cli.checks.spoken import Scene, Spoken
 from magpie_cli.engine import (
-    PLACEHOLDER,
+    ECHO,
     ChatModel,
     Completion,
     DialogueRequest,
@@ -99,7 +99,7 @@ class ChatEngine:
     def _heard(self, completion: Completion, scene: Scene) -> Utterance:
         """An answer as an utterance, mended and checked."""
         text, usage, reasoning = completion.text, completion.usage, completion.reasoning
-        if self.model == PLACEHOLDER or not self._demands.looks:
+        if self.model == ECHO or not self._demands.looks:
             cut = is_truncated(Spoken(text, finish_reason=completion.finish_reason))
             return Utterance(text, usage, ("truncated",) if cut else (), reasoning)
         text, repairs = repaired(text, scene.speaker)
@@ -127,7 +127,7 @@ class CheckedEngine:
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """As Engine.dialogue, with what was found in it."""
         dialogue = await self._engine.dialogue(request)
-        if dialogue.model == PLACEHOLDER or not self._demands.looks:
+        if dialogue.model == ECHO or not self._demands.looks:
             return dialogue
         names = dict.fromkeys(dialogue.findings)
         scene = _scene(request.pair)

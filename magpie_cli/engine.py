@@ -20,11 +20,11 @@ from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checka
 from magpie_cli.errors import MagpieError, NotFinished
 from magpie_cli.records import Dialogue, PersonaPair, Speaker, Usage, Utterance
 
-NO_SYSTEM_ROLE = "no_system_role"  # the kind of PairRefused where a model takes no system message
+# Kinds of PairRefused that are no fault of the pair: without that, it may pass.
+NO_SYSTEM_ROLE = "no_system_role"  # the model takes no system message
+SCHEMA_REFUSED = "schema_refused"  # the server takes no schema
 
-SCHEMA_REFUSED = "schema_refused"  # the kind of a PairRefused: the server takes no schema
-
-PLACEHOLDER = "echo"  # the model whose words are no data: nobody checks them
+ECHO = "echo"  # the model whose words are no data: nobody checks them
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 

@@ -1,4 +1,4 @@
-"""What one `magpie generate` was asked to do: one field a flag."""
+"""What one run, of `magpie generate` or `magpie judge`, was asked to do: one field a flag."""
 
 import re
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class TurnRange:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The flags of `generate`, by their names. Times in seconds; None where a flag was not given.
+    """The flags, by their names; `judge` has not all. Times in seconds; None for none given.
 
     `input` and `output` are paths, `-` for standard input and output. `prompts` is a folder,
     `system` a text or `@FILE`. `shard` is `I/N`.
@@ -117,3 +117,8 @@ class Settings:
             "seed": self.seed,
             **{key: value for key, value in unusual.items() if value is not None},
         }
+
+
+def twin_of(flag: str) -> str:
+    """The environment variable that stands for a flag: `MAGPIE_TURNS` for `--turns`."""
+    return "MAGPIE_" + flag.removeprefix("--").upper().replace("-", "_")

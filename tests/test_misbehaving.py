@@ -13,7 +13,7 @@ from aiohttp import web
 
 from magpie_cli.checks import CHECKS
 from magpie_cli.converse import CheckedEngine, Demands
-from magpie_cli.engine import PLACEHOLDER, DialogueRequest, Transient
+from magpie_cli.engine import ECHO, DialogueRequest, Transient
 from magpie_cli.records import Dialogue, PersonaPair
 from magpie_cli.settings import Settings
 from tests.chat_server import ChatServer, Fault, answer, hangs, says
@@ -366,7 +366,7 @@ async def test_a_whole_dialogue_is_checked_when_it_is_there(fault: str) -> None:
     found = await CheckedEngine(engine, Demands()).dialogue(REQUEST)
     assert fault in found.findings
     assert replace(found, findings=()) == plain
-    placeholder = Whole(MISBEHAVED[fault], PLACEHOLDER)
+    placeholder = Whole(MISBEHAVED[fault], ECHO)
     checked = CheckedEngine(placeholder, Demands(fails=True))
     assert (await checked.dialogue(REQUEST)).findings == ()
 

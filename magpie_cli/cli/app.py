@@ -10,7 +10,7 @@ import typer
 
 from magpie_cli.credentials import RedactedStream, Redactor, load_credentials
 from magpie_cli.errors import MagpieError, OutputClosed
-from magpie_cli.settings import LONGEST_WAIT
+from magpie_cli.settings import LONGEST_WAIT, twin_of
 
 if TYPE_CHECKING:
     from magpie_cli.display.table import Section
@@ -86,13 +86,13 @@ def _version(wanted: bool) -> None:
 
 def option(*names: str, **rest: Any) -> Any:  # noqa: ANN401 - as typer.Option has it
     """An option whose environment twin is MAGPIE_ and its long name."""
-    twin = "MAGPIE_" + names[0].removeprefix("--").upper().replace("-", "_")
-    return typer.Option(*names, envvar=twin, show_envvar=False, **rest)
+    return typer.Option(*names, envvar=twin_of(names[0]), show_envvar=False, **rest)
 
 
 # What several commands have in common.
+OfARun = Annotated[str, typer.Argument(metavar="OUT", help="What generate or judge wrote.")]
 FailuresFile = Annotated[
-    str | None, option("--failures", metavar="FILE", help="If generate was given --failures.")
+    str | None, option("--failures", metavar="FILE", help="If the run was given --failures.")
 ]
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]
 

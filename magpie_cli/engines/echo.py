@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from magpie_cli.engine import (
-    PLACEHOLDER,
+    ECHO,
     Completion,
     EngineRow,
     Message,
@@ -26,7 +26,7 @@ from magpie_cli.errors import UsageError
 from magpie_cli.records import Usage
 from magpie_cli.settings import Settings
 
-MODEL = PLACEHOLDER
+MODEL = ECHO
 
 # The persona, and what was said last: in our prompts, and in those of the Dria SDK's MagPie, with
 # which a devnet's nodes ask.

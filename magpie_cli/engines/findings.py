@@ -1,12 +1,9 @@
-"""What the flags ask to be done about findings, and where they would do nothing."""
+"""What the flags ask to be done about findings."""
 
 from magpie_cli.converse import Demands
-from magpie_cli.engine import PLACEHOLDER, EngineRow
-from magpie_cli.errors import UsageError
 from magpie_cli.settings import RESAMPLE, Settings
 
-OF_WHOLE = ("ignore", "fail")  # what can be done where dialogues come whole
-NEVER_AGAIN = ("ignore", "keep")
+NEVER_AGAIN = ("ignore", "keep")  # of --on-finding
 
 
 def demands_of(settings: Settings) -> Demands:
@@ -20,24 +17,3 @@ def demands_of(settings: Settings) -> Demands:
         is_settled,
         looks=settings.on_finding != "ignore",
     )
-
-
-def refuse_unheeded(row: EngineRow, settings: Settings) -> None:
-    """Raises UsageError where a run would do nothing with --resample or --on-finding."""
-    if settings.resample is None and settings.on_finding is None:
-        return
-    flag = "--on-finding" if settings.resample is None else "--resample"
-    out = f"leave out {flag} (or unset MAGPIE_{flag[2:].replace('-', '_').upper()})"
-    if row.name == PLACEHOLDER or settings.devnet:
-        raise UsageError(f"{flag}: echo writes, whose words nobody checks", out)
-    if row.prompts and (settings.resample is not None or settings.on_finding not in OF_WHOLE):
-        raise UsageError(
-            f"the {row.name} engine makes whole dialogues, and samples no utterance again",
-            f"{out}; --on-finding fail makes a pair with a finding fail",
-        )
-    if settings.resample and settings.on_finding in NEVER_AGAIN:
-        raise UsageError(
-            f"--on-finding {settings.on_finding} samples nothing again, and --resample does", out
-        )
-    if settings.resample and settings.temperature == 0:
-        raise UsageError("at --temperature 0 another sample says the same as the first", out)
