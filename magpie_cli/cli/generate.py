@@ -91,8 +91,7 @@ def generate(
         option(
             "--on-finding",
             help="ignore: look for none; keep the first sample; resample, and keep the best; or "
-            "fail the pair where none "
-            "is good. [default: resample]",
+            "fail the pair where none is good. [default: resample]",
         ),
     ] = None,
     limit: options.Limit = None,
@@ -118,9 +117,7 @@ def generate(
     fsync: options.FsyncMode = "interval",
     wait_lock: options.WaitLock = 0,
     disk_wait: options.DiskWait = 300,
-    dry_run: Annotated[
-        bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
     log_format: options.Format = "text",

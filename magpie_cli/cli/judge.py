@@ -65,9 +65,7 @@ def judge(
     fsync: options.FsyncMode = "interval",
     wait_lock: options.WaitLock = 0,
     disk_wait: options.DiskWait = 300,
-    dry_run: Annotated[
-        bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
     log_format: options.Format = "text",

@@ -134,6 +134,9 @@ DiskWait = Annotated[
         help="Wait so long for room on a full disk.",
     ),
 ]
+DryRun = Annotated[
+    bool, option("--dry-run", help="Say what there is to do; ask no engine, write nothing.")
+]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Say nothing on success.")]
 Progress = Annotated[
     ProgressMode, option("--progress", help="auto: a bar on a terminal, else a log.")

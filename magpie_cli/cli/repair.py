@@ -2,14 +2,12 @@
 
 from typing import Annotated
 
-import typer
-
-from magpie_cli.cli.app import AsJson, FailuresFile, app, option, print_json, print_text
+from magpie_cli.cli.app import AsJson, FailuresFile, OfARun, app, option, print_json, print_text
 
 
 @app.command()
 def repair(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
+    output: OfARun,
     yes: Annotated[bool, option("--yes", help="Do it.")] = False,
     failures: FailuresFile = None,
     json: AsJson = False,

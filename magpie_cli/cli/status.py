@@ -1,15 +1,11 @@
 """`magpie status`."""
 
-from typing import Annotated
-
-import typer
-
-from magpie_cli.cli.app import AsJson, FailuresFile, app, print_json, print_text
+from magpie_cli.cli.app import AsJson, FailuresFile, OfARun, app, print_json, print_text
 
 
 @app.command()
 def status(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
+    output: OfARun,
     failures: FailuresFile = None,
     json: AsJson = False,
 ) -> None:

@@ -4,15 +4,17 @@ from typing import Annotated
 
 import typer
 
-from magpie_cli.cli.app import AsJson, FailuresFile, app, option, print_json, print_text
+from magpie_cli.cli.app import AsJson, FailuresFile, OfARun, app, option, print_json, print_text
 
 
 @app.command()
 def verify(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="What generate -o wrote.")],
+    output: OfARun,
     input: Annotated[
         str | None,
-        option("--input", metavar="FILE", help="The pairs: is there an outcome for each?"),
+        option(
+            "--input", metavar="FILE", help="The input again: is there an outcome for each line?"
+        ),
     ] = None,
     failures: FailuresFile = None,
     json: AsJson = False,
