@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
-from magpie_cli.models import Means, Wanted, fetch, find_model, resolve
+from magpie_cli.models import Wanted, fetch, find_model, resolve
 from magpie_cli.models.cache import Note, part_path
+from magpie_cli.models.means import Means
 from magpie_cli.models.part import open_part
 from magpie_cli.models.retry import RETRIES
 from tests import model_hub

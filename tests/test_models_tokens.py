@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from magpie_cli.errors import MagpieError, UsageError
-from magpie_cli.models import Means, fetch, find_model
+from magpie_cli.models import fetch, find_model
+from magpie_cli.models.means import Means
 from tests.model_hub import CONTENT, NAME, TOKEN, ModelHub, refuses
 from tests.test_models_download import Case
 

@@ -18,8 +18,7 @@ listing.py     the command `magpie models`
 
 from magpie_cli.models.catalogue import CATALOGUE, DEFAULT_MODEL
 from magpie_cli.models.download import fetch, resolve
-from magpie_cli.models.listing import listed
-from magpie_cli.models.means import Means, free_space
+from magpie_cli.models.means import free_space
 from magpie_cli.models.wanted import (
     ASK_FIRST,
     Wanted,
@@ -33,14 +32,12 @@ __all__ = [
     "ASK_FIRST",
     "CATALOGUE",
     "DEFAULT_MODEL",
-    "Means",
     "Wanted",
     "ask_first",
     "check_space",
     "fetch",
     "find_model",
     "free_space",
-    "listed",
     "resolve",
     "size_text",
 ]
