@@ -1,4 +1,4 @@
-"""Courtesies at the end of a dialogue, taken off in whole turns: the responder still ends it.
+"""Courtesies at the end of a dialogue, taken off in whole turns: who ends it stays the same.
 
 CAMEL and UltraChat drop what ends in a loop of thanks and goodbyes; most of it is good before.
 """
