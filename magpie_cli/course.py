@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGPIPE, Signals
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from magpie_cli.credentials import Redactor, read_token
 from magpie_cli.display import open_display, ticking
@@ -80,14 +80,17 @@ class Opened(Generic[_R]):
 Work = Callable[[Given], AbstractAsyncContextManager[Opened[Any]]]
 
 
-def follow(
-    settings: Settings, work: Work, verb: str, columns: Mapping[str, str] = NO_COLUMNS
-) -> Summary:
+class Prepared(NamedTuple):
+    """The work of one run, and the columns that its input must have, as PairReader has them."""
+
+    work: Work
+    columns: Mapping[str, str] = NO_COLUMNS
+
+
+def follow(settings: Settings, prepare: Callable[[], Prepared], verb: str) -> Summary:
     """Do the work that is not done yet, and show how it goes; `verb` says what was done.
 
-    The input must have `columns`, as PairReader has them.
-
-    Whatever ended it, an error or a signal, stands in the summary.
+    Whatever ended it, an error of `prepare` too or a signal, stands in the summary.
     """
     tally = Tally()
     display = WithEventLog(open_display(settings, tally), tally)
@@ -99,6 +102,7 @@ def follow(
         if settings.token_file:
             variable = key_variable(engine, settings)
             os.environ[variable] = read_token(Path(settings.token_file))
+        work, columns = prepare()
         # Before the event loop, so that Ctrl-C works while nobody writes to the pipe.
         with open_source(settings.input, strict=settings.strict, columns=columns) as source:
             course = _Course(settings, source, engine, why, tally, display, work, verb)

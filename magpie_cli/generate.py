@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from magpie_cli.course import Given, Opened, follow
+from magpie_cli.course import Given, Opened, Prepared, follow
 from magpie_cli.engine import DialogueRequest
 from magpie_cli.engines import find_row, open_engine, prompts_name
 from magpie_cli.plan import Plan, plan_dialogues
@@ -23,8 +23,12 @@ def generate(settings: Settings) -> Summary:
 
     Whatever ended it, an error or a signal, stands in the summary.
     """
-    prompts = read_prompts(settings.prompts, settings.system)
-    return follow(settings, partial(_making, prompts=prompts), "made", prompts.columns)
+
+    def prepare() -> Prepared:
+        prompts = read_prompts(settings.prompts, settings.system)
+        return Prepared(partial(_making, prompts=prompts), prompts.columns)
+
+    return follow(settings, prepare, "made")
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from magpie_cli.course import Given, Opened, follow
+from magpie_cli.course import Given, Opened, Prepared, follow
 from magpie_cli.engine import PairRefused, Sampling, Transient
 from magpie_cli.engines import open_chat_models
 from magpie_cli.ids import IdSet
@@ -34,10 +34,13 @@ def judge(settings: Settings, prompt: str | None = None) -> Summary:
     """Give scores to every row of the input that has none yet, and show how it goes.
 
     `prompt` is the path of another one than magpie's own. Whatever ended it, an error or a signal,
-    stands in the summary; raises UsageError where the prompt cannot be used.
+    stands in the summary.
     """
-    work = partial(_judging, prompt=JudgePrompt.read(prompt))
-    return follow(settings, work, "judged")
+
+    def prepare() -> Prepared:
+        return Prepared(partial(_judging, prompt=JudgePrompt.read(prompt)))
+
+    return follow(settings, prepare, "judged")
 
 
 def identity(settings: Settings, engine: str, model: str, prompt: JudgePrompt) -> dict[str, object]:
