@@ -200,14 +200,3 @@ def answers_after(event: threading.Event) -> Fault:
         return web.json_response(answer(words(body["messages"])))
 
     return fault
-
-
-def slow(seconds: float) -> Fault:
-    """Answer well, but late."""
-
-    async def fault(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
-        body = await request.json()
-        return web.json_response(answer(words(body["messages"])))
-
-    return fault
