@@ -357,6 +357,22 @@ def test_other_commands_read_scored_rows(tmp_path: Path, magpie: Magpie, rows: R
     assert kept.stdout.splitlines() == expected
 
 
+def test_rows_that_end_with_the_instructor_are_whole(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs
+) -> None:
+    """Whoever has the last word, verify and repair find nothing wrong with what was judged.
+
+    Guards against a repair that took all scored rows of `generate --end instructor` out.
+    """
+    made = ("generate", pairs(3), "-o", "rows.jsonl", "--end", "instructor", "--engine", "echo")
+    assert magpie(*made).returncode == 0
+    assert magpie("judge", "rows.jsonl", "-o", "scored.jsonl", "--engine", "echo").returncode == 0
+    scored = (tmp_path / "scored.jsonl").read_bytes()
+    assert magpie("verify", "scored.jsonl", "--input", "rows.jsonl").returncode == 0
+    assert "nothing to repair" in magpie("repair", "scored.jsonl", "--yes").stdout
+    assert (tmp_path / "scored.jsonl").read_bytes() == scored
+
+
 def test_several_servers_share_the_rows(
     tmp_path: Path, magpie: Magpie, rows: Rows, server: ChatServer
 ) -> None:

@@ -43,6 +43,8 @@ def find_output(output: str, failures: str | None) -> tuple[OutputPaths, Manifes
 def check_output_file(path: Path, manifest: Manifest) -> Checked:
     """Every line of an output, read as a record of its run; no id twice."""
     end = manifest.identity.get("end", "responder")
+    if manifest.command == "judge":
+        end = None  # its rows end as those did that it was given
     return _check(path, lambda line: Record.from_json(line, end), unique=True)
 
 
