@@ -19,7 +19,7 @@ _R = TypeVar("_R", bound=Named)
 
 @dataclass(frozen=True, slots=True)
 class Counted(Generic[_R]):
-    """What a run would do: `dialogues` of them, which take so many `requests`, `first` at first.
+    """What a run would do: `dialogues` of them, which take so many `requests`, the `first` of them.
 
     `reasons` say what is wrong with the first of the bad lines.
     """
