@@ -80,12 +80,17 @@ class Opened(Generic[_R]):
 Work = Callable[[Given], AbstractAsyncContextManager[Opened[Any]]]
 
 
+def no_columns() -> Mapping[str, str]:
+    """For an input of which no column is named."""
+    return NO_COLUMNS
+
+
 def follow(
-    settings: Settings, work: Work, verb: str, columns: Mapping[str, str] = NO_COLUMNS
+    settings: Settings, work: Work, verb: str, columns: Callable[[], Mapping[str, str]] = no_columns
 ) -> Summary:
     """Do the work that is not done yet, and show how it goes; `verb` says what was done.
 
-    The input must have `columns`, as PairReader has them.
+    The input must have `columns()`, as PairReader has them: asked for once the flags are good.
 
     Whatever ended it, an error or a signal, stands in the summary.
     """
@@ -100,7 +105,7 @@ def follow(
             variable = key_variable(engine, settings)
             os.environ[variable] = read_token(Path(settings.token_file))
         # Before the event loop, so that Ctrl-C works while nobody writes to the pipe.
-        with open_source(settings.input, strict=settings.strict, columns=columns) as source:
+        with open_source(settings.input, strict=settings.strict, columns=columns()) as source:
             course = _Course(settings, source, engine, why, tally, display, work, verb)
             summary = asyncio.run(course.run())
     except OutputClosed:

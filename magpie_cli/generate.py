@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache
 
 from magpie_cli.course import Given, Opened, follow
 from magpie_cli.engine import DialogueRequest
@@ -23,8 +23,14 @@ def generate(settings: Settings) -> Summary:
 
     Whatever ended it, an error or a signal, stands in the summary.
     """
-    prompts = read_prompts(settings.prompts, settings.system)
-    return follow(settings, partial(_making, prompts=prompts), "made", prompts.columns)
+
+    @cache
+    def prompts() -> Prompts:
+        return read_prompts(settings.prompts, settings.system)
+
+    return follow(
+        settings, lambda given: _making(given, prompts()), "made", lambda: prompts().columns
+    )
 
 
 @asynccontextmanager
