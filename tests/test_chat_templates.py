@@ -193,7 +193,7 @@ def test_a_speakers_messages_only_grow_at_their_end(
     flags = ("--turns", "3-5", "--system", "Be brief.", "-j", "2", "--end", "instructor")
     server.faults = chain(repeat(serves(family), 8), repeat(hangs))
     with started(tmp_path, *map(str, command), *flags) as process:
-        wait_until(lambda: len(server.asked) >= 10, "two requests hang")
+        wait_until(lambda: len(server.asked) > 8, "a request hangs")
         process.kill()
         assert process.wait() == -SIGKILL
     server.faults = repeat(serves(family))
@@ -201,6 +201,8 @@ def test_a_speakers_messages_only_grow_at_their_end(
     spoken: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
     for asked in server.asked:
         messages = asked.body["messages"]
+        if family == "gemma" and messages[0]["role"] == "system":
+            continue  # refused, and sent again in the way that is taken
         spoken[str(messages[0])].append(messages)  # it says who speaks to whom
     in_full = [requests for requests in spoken.values() if len(requests) > 1]
     assert len(in_full) == 4
