@@ -25,7 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
-    help="Turn pairs of personas into multi-turn dialogues, one JSON line each.",
+    help="Turn pairs of personas into multi-turn dialogues, one JSON line each.\n\n"
+    "To begin: magpie generate PAIRS.jsonl -o OUT.jsonl",
     epilog="Exit codes: 0 all made, 1 could not go on, 2 usage, 3 some pairs failed, "
     "75 not finished (run the same command again).",
 )
