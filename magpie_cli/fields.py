@@ -25,6 +25,8 @@ def json_object(line: bytes | str) -> dict[str, Any]:
 def field_of(row: Mapping[str, object], key: str, kind: type[_T]) -> _T:
     """What stands under `key`, of the type `kind`; true and false are no numbers."""
     value = row.get(key)
+    if value is None and key not in row:
+        raise InvalidRecord(f'"{key}" is missing')
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InvalidRecord(f'"{key}" is not {_TYPE_NAMES[kind]}')
     return value

@@ -220,8 +220,8 @@ class Record:
         Raises InvalidRecord with what is wrong. Older rows lack `system` or `reasoning`.
         """
         row = json_object(line)
-        usage = field_of(row, "usage", dict)
         texts = texts_of(field_of(row, "dialogue", list))
+        usage = field_of(row, "usage", dict)
         end = end or ("instructor" if len(texts) % 2 else "responder")
         return cls(
             id=field_of(row, "id", str),

@@ -8,7 +8,6 @@ stops when its child died of SIGINT.
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -90,18 +89,6 @@ class Shutdown:
     def _cancel(self) -> None:
         if self._task:
             self._task.cancel()
-
-
-def end_at_once(end: SystemExit) -> NoReturn:
-    """End this process with that exit code, but without the interpreter's own end.
-
-    A thread of pyreqwest may still be on its way out of Python, from handing over the last answer:
-    before Python 3.14, to meet the interpreter's end there aborts the process.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if stream:
-            stream.flush()
-    os._exit(end.code if isinstance(end.code, int) else end.code is not None)
 
 
 def die_by(number: signal.Signals) -> NoReturn:

@@ -152,7 +152,9 @@ def _compare(
     """The dialogues of `source` that have no outcome, and what is worth knowing of it."""
     remarks = []
     if source.digest and manifest.input_digest and source.digest != manifest.input_digest:
-        remarks.append(f"{source.path} is not as it was when {rows.path} was made")
+        remarks.append(
+            f"{source.path} is not what the last run on {rows.path} read, or has changed since"
+        )
     missing = []
     shard = Shard.parse(manifest.shard) if manifest.shard else None
     for pair in source.rows() if manifest.command == "judge" else source.pairs():

@@ -204,7 +204,7 @@ def test_what_is_no_record_is_named_and_kept() -> None:
     assert {*map(str, (row["rejected_by"] for row in others))} == {"['no_record']"}
     assert others[0]["input"] == "oops\\xff"
     assert others[3]["input"] == torn.decode()
-    assert report.no_records[1] == 'line 4: "usage" is not an object'
+    assert report.no_records[1] == 'line 4: "dialogue" is missing'
     assert report.rules[0].alone == 4
 
 

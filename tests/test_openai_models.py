@@ -117,6 +117,14 @@ async def test_without_a_listing_a_model_must_be_named(server: ChatServer, listi
     assert "--model" in hint
 
 
+async def test_a_web_page_in_place_of_a_listing_is_named(server: ChatServer) -> None:
+    """The address of a web interface, without its /v1, is said to be none of an API."""
+    server.listing = NO_LISTING["HTML"]
+    message, hint = await refusal(server, None)
+    assert "/models answered with an HTML page" in message
+    assert "/v1" in hint
+
+
 @pytest.mark.parametrize(
     "listing",
     [refuses(500), refuses(429), refuses(503, Retry_After="1")],

@@ -123,6 +123,7 @@ def test_thought_alone_is_no_utterance(
     [failure] = rows_of(tmp_path / "out.failures.jsonl")
     assert (failure["kind"], failure["attempts"], failure["transient"]) == ("empty_reply", 6, True)
     assert "but for its reasoning" in failure["message"]
+    assert ("--max-tokens" in failure["message"]) == ("'length'" in failure["message"])
 
 
 def test_reasoning_outlives_a_crash(

@@ -2,18 +2,12 @@
 
 import asyncio
 import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals, getsignal
 
 import pytest
 
 from magpie_cli.errors import MagpieError
 from magpie_cli.shutdown import Shutdown
-from tests.chat_server import ChatServer
-from tests.conftest import clean_environment, rows_of
 
 SOON = {SIGINT: 0.05, SIGTERM: 0.05}
 
@@ -67,39 +61,3 @@ async def test_the_first_reason_stands() -> None:
     assert len(heard) == 1
     assert stop.error
     assert stop.error.message == "first"
-
-
-PROGRAM = """
-import atexit, sys
-from magpie_cli.cli import main
-
-atexit.register(print, "the interpreter ends")
-main()
-"""
-
-
-@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--limit", "1"), 75)])
-def test_a_thread_of_the_http_client_cannot_abort_the_end(
-    tmp_path: Path,
-    server: ChatServer,
-    pairs: Callable[..., Path],
-    flags: tuple[str, ...],
-    code: int,
-) -> None:
-    """After a request the interpreter takes nothing down, and the exit code is the run's.
-
-    Guards against an abort (SIGABRT in place of exit code 75) of about every fourth run that ended
-    in the moment of a refused connection, on a busy machine.
-    """
-    command = ("generate", str(pairs(2)), "-o", "out.jsonl", "--base-url", server.url, *flags)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *command],
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (code, "")
-    assert "made" in done.stderr
-    assert len(rows_of(tmp_path / "out.jsonl")) == (1 if flags else 2)

@@ -92,6 +92,9 @@ def test_a_server_that_dies_gives_its_dialogues_to_the_others(
     assert done.returncode == 0, done.stderr
     assert len(rows_of(tmp_path / "out.jsonl")) == 120
     assert sum(len(server.asked) for server in alive) == 120 * 4 - 30
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("waiting: ")]
+    assert dead.url in said
+    assert said.endswith("; the other servers go on")
 
 
 def test_one_that_is_down_from_the_start_is_done_without(

@@ -146,7 +146,7 @@ def test_an_input_that_has_changed_is_a_remark(output: Path) -> None:
     change(output.with_name("in.jsonl"), b"", pair("d").encode() + b"\n")
     verdict = look(output, with_input=True)
     assert (verdict.broken, verdict.left) == (1, 1)
-    assert "in.jsonl is not as it was" in verdict.remarks[0]
+    assert "in.jsonl is not what the last run" in verdict.remarks[0]
     assert f"note: {verdict.remarks[0]}" in verdict.text()
 
 

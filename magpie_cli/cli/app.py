@@ -1,5 +1,6 @@
 """The app that the commands belong to, how they print, and what their options have in common."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -24,25 +25,41 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
-    help="Turn pairs of personas into multi-turn dialogues, one JSON line each.",
+    help="Turn pairs of personas into multi-turn dialogues, one JSON line each.\n\n"
+    "To begin: magpie generate PAIRS.jsonl -o OUT.jsonl",
     epilog="Exit codes: 0 all made, 1 could not go on, 2 usage, 3 some pairs failed, "
     "75 not finished (run the same command again).",
 )
 
 
-def main() -> None:
-    """The `magpie` command."""
+def command() -> None:
+    """The `magpie` command, as a process of its own."""
+    code: int | None = None
+
+    def leave() -> None:
+        # The threads of Rust's HTTP client may still wait for Python, which aborts where they meet
+        # an interpreter that is being taken down: so it is not.
+        if code is None or "pyreqwest" not in sys.modules:
+            return
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if stream:
+                    stream.flush()
+        except (OSError, ValueError):  # Python itself has words and a code for it
+            return
+        os._exit(code)
+
+    atexit.register(leave)  # the first that is registered is the last that is called
     try:
-        _run()
+        main()
     except SystemExit as end:
-        if "pyreqwest" in sys.modules:
-            from magpie_cli.shutdown import end_at_once
-
-            end_at_once(end)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
+    code = 0
 
 
-def _run() -> None:
+def main() -> None:
+    """The `magpie` command, in this process."""
     # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -5,7 +5,7 @@ from magpie_cli.cli.app import AsJson, app, print_json, print_text
 
 @app.command()
 def doctor(json: AsJson = False) -> None:
-    """Say what this machine can do, and of each engine whether it is ready or what it lacks."""
+    """Say what this machine can do, and what each engine lacks."""
     from magpie_cli.doctor import doctor as examine
 
     report = examine()

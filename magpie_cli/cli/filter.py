@@ -89,7 +89,10 @@ def filter(  # noqa: A001 - the command's name
     ] = False,
     json: Annotated[bool, option("--json", help="Print what each rule took as JSON.")] = False,
 ) -> None:
-    """Copy the rows of OUT that are worth training on to CLEAN, and say what each rule took."""
+    """Copy the rows of OUT that are worth training on to CLEAN.
+
+    The report says what each rule took.
+    """
     from magpie_cli.filter import filter_rows
     from magpie_cli.filter.rules import rules_of
 

@@ -70,9 +70,9 @@ def judge(
     progress: options.Progress = "auto",
     log_format: options.Format = "text",
 ) -> None:
-    """Let a model rate every dialogue of ROWS, and copy the rows with its scores to OUT.
+    """Let a model rate every dialogue of ROWS.
 
-    The same command again judges only what is missing.
+    OUT gets the rows, with its scores. The same command again judges only what is missing.
     """
     given = {name: value for name, value in locals().items() if name != "prompt"}
     settings = Settings(**given)

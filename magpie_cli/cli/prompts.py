@@ -47,7 +47,7 @@ def show(
 def copy(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Made if it is not there.")],
 ) -> None:
-    """Write magpie's own prompts into DIR, as files to change for generate --prompts."""
+    """Write magpie's own prompts into DIR, to change for --prompts."""
     from magpie_cli.prompt_files import copy_prompts
 
     print_text("\n".join(map(str, copy_prompts(folder))))

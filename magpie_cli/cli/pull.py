@@ -22,7 +22,7 @@ def pull(
     ] = None,
     quiet: Annotated[bool, option("--quiet", "-q", help="Say nothing but the path.")] = False,
 ) -> None:
-    """Fetch the model NAME to this machine, and print the path of its file.
+    """Fetch the model NAME, and print the path of its file.
 
     Stopped in the middle, the same command goes on where it was. The checksum is verified.
     """

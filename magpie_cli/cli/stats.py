@@ -15,7 +15,7 @@ def stats(
     failures: FailuresFile = None,
     json: AsJson = False,
 ) -> None:
-    """Measure the rows of OUT: lengths, openings, trigrams, findings, similarity, personas.
+    """Measure the rows of OUT: lengths, openings, findings and so on.
 
     Reads only: it is safe during a run.
     """

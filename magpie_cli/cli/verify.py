@@ -19,9 +19,9 @@ def verify(
     failures: FailuresFile = None,
     json: AsJson = False,
 ) -> None:
-    """Read every line of OUT and say whether it is whole: exit 0 if it is, 1 if not.
+    """Read every line of OUT and say whether it is whole.
 
-    Changes nothing.
+    Exit 0 if it is, 1 if not. Changes nothing.
     """
     from magpie_cli.verify import verify as verified
 

@@ -125,7 +125,8 @@ def _completion(answer: dict[str, Any]) -> Completion:
     said, reasoning = split_reasoning(text or "", thought)
     if not said:
         only = " but for its reasoning" if reasoning else ""
-        empty = f"an empty answer{only} (finish_reason {finish_reason!r})"
+        more = ": more room with --max-tokens" if finish_reason == "length" else ""
+        empty = f"an empty answer{only} (finish_reason {finish_reason!r}){more}"
         raise Transient("empty_reply", empty, of_server=False)
     return Completion(said, finish_reason, _usage(answer.get("usage")), reasoning)
 

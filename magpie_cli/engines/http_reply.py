@@ -51,6 +51,9 @@ async def read_lines(response: Response) -> AsyncIterator[bytes]:
 
 def json_object(reply: bytes, url: str) -> dict[str, Any]:
     """The JSON object that `url` answered with. Raises Transient where it is none."""
+    if reply.lstrip()[:1] == b"<":
+        page = f"{url} answered with an HTML page, not with JSON"
+        raise Transient("bad_reply", page)
     try:
         answer = orjson.loads(reply)
     except orjson.JSONDecodeError as error:

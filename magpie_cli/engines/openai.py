@@ -75,18 +75,32 @@ async def _open_server(
 
 async def _choose_model(server: HttpServer, row: EngineRow, asked: str | None) -> str:
     """`asked` if the server has it, or the only one it has. Raises UsageError with the list."""
-    trouble = ""
-    listed: list[str] = []
+    listed, trouble = await _listed(server, row)
+    if asked is None:
+        if len(listed) == 1:
+            return listed[0]
+        if trouble is None:
+            raise UsageError(f"{server.base_url}: which model?", _model_hint(listed, ""))
+        if trouble.kind.startswith("http_") and trouble.kind not in NO_LISTING:
+            which = f"{server.base_url}: which model? {trouble.message}"
+            raise NotFinished(which, "name one with --model, or try later")
+        raise UsageError(
+            f"{trouble.message}: it lists no models",
+            "check that --base-url ends as it should (usually in /v1), or name a --model",
+        ) from trouble
+    if listed and asked not in listed and f"{asked}:latest" not in listed:
+        raise UsageError(f"{server.base_url} has no model {asked!r}", _model_hint(listed, asked))
+    return asked
+
+
+async def _listed(server: HttpServer, row: EngineRow) -> tuple[list[str], EngineError | None]:
+    """The models that it lists, and why it lists none. Raises where asking on is of no use."""
     try:
-        listed = _names(await server.ask("GET", "/models", seconds=LISTING_TIMEOUT))
+        return _names(await server.ask("GET", "/models", seconds=LISTING_TIMEOUT)), None
     except EngineRefused as error:
         if error.kind not in NO_LISTING:
             raise
-        if asked is None:
-            raise UsageError(
-                f"{error.message}: it lists no models",
-                "check that --base-url ends as it should (usually in /v1), or name a --model",
-            ) from error
+        return [], error
     except EngineError as error:
         if error.kind in ("connection", "timeout"):
             start = f"start it with {row.start}, or " if row.start else ""
@@ -94,18 +108,7 @@ async def _choose_model(server: HttpServer, row: EngineRow, asked: str | None) -
                 f"nothing answers: {error.message}",
                 f"{start}check --base-url",
             ) from error
-        trouble = error.message if error.kind.startswith("http_") else ""
-    if asked is None:
-        if len(listed) == 1:
-            return listed[0]
-        if trouble:
-            raise NotFinished(
-                f"{server.base_url}: which model? {trouble}", "name one with --model, or try later"
-            )
-        raise UsageError(f"{server.base_url}: which model?", _model_hint(listed, ""))
-    if listed and asked not in listed and f"{asked}:latest" not in listed:
-        raise UsageError(f"{server.base_url} has no model {asked!r}", _model_hint(listed, asked))
-    return asked
+        return [], error
 
 
 def _names(answer: dict[str, Any]) -> list[str]:

@@ -151,14 +151,15 @@ class Pace:
         """Wait until the gate lets this request through; the breaker's epoch by then."""
         while True:
             while (wait := gate.wait()) > 0:
-                if not gate.is_needed():
-                    raise _lost(gate.trouble)
+                others = "" if gate.is_needed() else "; the other servers go on"
                 left = self._patience - gate.breaker.out_for
-                if left <= 0:
+                if left <= 0 and not others:
                     raise _no_more_patience(gate.trouble, self._patience)
                 if gate.is_news():
-                    words = f"{gate.trouble}: left alone for {wait:.0f} s, then tried again"
+                    words = f"{gate.trouble}: left alone for {wait:.0f} s, then tried again{others}"
                     self._on_retry(Throttled("server_fails", words), wait)
+                if others:
+                    raise _lost(gate.trouble)
                 await self._pause(min(wait, left))
             epoch = gate.breaker.epoch
             await gate.limit.take()
