@@ -25,6 +25,7 @@ from magpie_cli.engine import (
 
 CONTEXT_EXCEEDED = "context_exceeded"  # the kind of a dialogue that is too long for the model
 MESSAGE_SHOWN = 300  # characters of a server's own words
+HEADERS = ("Retry-After", "Location")  # that say something about an error
 
 _NO_MEANINGS: Mapping[int, StatusMeaning] = {}
 _MESSAGES = ("message", "detail", "error")
@@ -145,5 +146,6 @@ def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status == 402:
         return "the account has no credit: top it up"
     if 300 <= status < 400:
-        return f"it redirects to {headers.get('Location', 'another address')}: mend --base-url"
+        address = headers.get("Location", "another address")[:MESSAGE_SHOWN]
+        return f"it redirects to {address}: mend --base-url"
     return "check --base-url (it usually ends in /v1) and --model"

@@ -19,8 +19,15 @@ from pyreqwest.response import Response
 from magpie_cli.address import find_proxy
 from magpie_cli.credentials import SHORTEST_SECRET
 from magpie_cli.engine import EngineError, EngineRefused, StatusMeaning, Transient
-from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
-from magpie_cli.engines.http_reply import json_object, read_body, read_lines, read_words, reason
+from magpie_cli.engines.http_errors import HEADERS, classify, error_in_reply, server_words
+from magpie_cli.engines.http_reply import (
+    header,
+    json_object,
+    read_body,
+    read_lines,
+    read_words,
+    reason,
+)
 
 CONNECT_TIMEOUT = 5.0  # seconds
 MAX_REPLY_BYTES = 8 * 1024 * 1024
@@ -103,7 +110,7 @@ class HttpServer:
             async with self._request("POST", url, body) as response:
                 await self._check_status(response, url)
                 await read_words(response, MAX_WORDS_BYTES)
-                kind = response.get_header("Content-Type") or ""
+                kind = header(response, "Content-Type") or ""
         except PyreqwestError as error:
             raise self._broken_off(error, url) from error
         if kind.startswith("text/html"):  # of whoever stands in between
@@ -141,7 +148,9 @@ class HttpServer:
         if 200 <= response.status < 300:
             return
         words = server_words(await read_words(response, MAX_WORDS_BYTES), self.hide)
-        error = classify(response.status, words, response.headers, url, self._statuses)
+        found = ((name, header(response, name)) for name in HEADERS)
+        headers = {name: self.hide(value) for name, value in found if value is not None}
+        error = classify(response.status, words, headers, url, self._statuses)
         if response.status == 401 and not self._key and self._no_key:
             error.hint = self._no_key
         raise self._hidden(error)
