@@ -26,6 +26,7 @@ from magpie_cli.lines import (
 from magpie_cli.personas import NO_COLUMNS, DonePair, PairReader, max_turns
 from magpie_cli.records import Failure, PersonaPair, Record
 from magpie_cli.rows import read_row
+from magpie_cli.store import id_by_bytes
 
 BAD_LINES_SHOWN = 10
 
@@ -88,6 +89,8 @@ class RowReader:
                 yield self._failure(line, "line_too_long", f"more than {MAX_LINE_BYTES:,} bytes")
             elif record is None or not record.id:
                 yield self._failure(line, "no_record", row.why or "its id is empty")
+            elif id_by_bytes(line.text + b"\n") != record.id:  # as the output would be read
+                yield self._failure(line, "duplicate_key", 'the key "id" stands there twice')
             elif not self._seen.add(record.id):
                 yield self._failure(line, "duplicate_id", f"a second row of the id {record.id}")
             elif self.is_done(record.id):
