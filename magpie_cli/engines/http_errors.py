@@ -143,6 +143,8 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status in (401, 403):
         return "the key is wrong or lacks rights; magpie doctor names the variable it comes from"
+    if status == 407:
+        return "the proxy wants a user and a password: HTTP_PROXY=http://user:password@host:port"
     if status == 402:
         return "the account has no credit: top it up"
     if 300 <= status < 400:
