@@ -311,6 +311,17 @@ def test_odd_rows_are_judged_once_or_not_at_all(tmp_path: Path, magpie: Magpie, 
         assert (row["id"], row["own"], row["scores"]["judge"]) == ("big", 2**80, "echo")
 
 
+def test_a_row_with_long_reasoning_is_judged(tmp_path: Path, magpie: Magpie, rows: Rows) -> None:
+    """It may be far longer than a pair: `generate` writes such rows."""
+    path = rows(1)
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps({**row, "reasoning": ["Hm. " * 300_000, None]}) + "\n")
+    done = magpie("judge", path, "-o", "scored.jsonl", "--engine", "echo")
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in rows_of(tmp_path / "scored.jsonl")] == [row["id"]]
+    assert magpie("verify", "scored.jsonl", "--input", path).returncode == 0
+
+
 def test_scores_belong_to_their_judge(
     tmp_path: Path, magpie: Magpie, rows: Rows, server: ChatServer
 ) -> None:
