@@ -1,11 +1,17 @@
 """Where a server is, whether a key may travel there, and through which proxy."""
 
+import re
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from magpie_cli.errors import UsageError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")  # any other is passed by
+
+_NO_HOST = re.compile(
+    r"""[\s<>^`{|}%"\\]"""
+)  # https://url.spec.whatwg.org/#forbidden-host-code-point
 
 
 def checked_url(
@@ -18,7 +24,9 @@ def checked_url(
     try:
         url = urlsplit(base_url)
         good = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        good = good and not _NO_HOST.search(url.hostname or "")
         (url.hostname or "").encode("idna")
+        base_url.encode()
     except ValueError:  # a port, a name or an IPv6 address that is none
         good = False
     good = good and not (url.query or url.fragment)
@@ -59,12 +67,18 @@ def find_proxy(base_url: str) -> str | None:
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     try:
-        good = urlsplit(proxy).hostname and urlsplit(proxy).port != 0
+        parts = urlsplit(proxy)
+        good = parts.scheme in PROXIES and parts.hostname and parts.port != 0
     except ValueError:
         good = False
-    if not good:  # it may hold a password: it is not repeated
-        variable = f"{url.scheme.upper()}_PROXY"
-        raise UsageError(
-            f"{variable} is not the address of a proxy", f"export {variable}=http://host:port"
-        )
+    if not good:
+        raise no_proxy_there(url.scheme)
     return proxy
+
+
+def no_proxy_there(scheme: str) -> UsageError:
+    """The error for a proxy that is no address; it may hold a password, and is not repeated."""
+    variable = f"{scheme.upper()}_PROXY"
+    return UsageError(
+        f"{variable} is not the address of a proxy", f"export {variable}=http://host:port"
+    )

@@ -32,7 +32,7 @@ BYTES_KEPT = 2000  # of an over-long line, for its failure
 
 _BOM = b"\xef\xbb\xbf"
 _FROM_CSV = "import csv,json,sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
-_MOST_READ = MAX_LINE_BYTES + len(_BOM) + len(b"\r\n")
+_AROUND = len(_BOM) + len(b"\r\n")
 _BREAKS = (OSError, EOFError, zlib.error, zstd.ZstdError)
 _HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_persona": "a baker"}'
 
@@ -40,7 +40,7 @@ _HINT = 'one object a line: {"instructor_persona": "a botanist", "responding_per
 class Line(NamedTuple):
     """One line without its end, counted from 1.
 
-    Of a line over MAX_LINE_BYTES, `text` is only the beginning and `long_digest` the first 16 hex
+    Of a line that is too long, `text` is only the beginning and `long_digest` the first 16 hex
     digits of sha256 over all of it.
     """
 
@@ -81,22 +81,26 @@ def open_bytes(path: str) -> io.BufferedReader:
     return stream
 
 
-def read_lines(stream: BinaryIO, path: str) -> Iterator[Line]:
-    """Each line that is not blank. Raises MagpieError where the stream breaks off."""
+def read_lines(stream: BinaryIO, path: str, most: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    """Each line that is not blank, whole up to `most` bytes.
+
+    Raises MagpieError where the stream breaks off.
+    """
     number = 0
+    most_read = most + _AROUND
     while True:
         try:  # not `with breaks`: that takes as long as all else here
-            text = stream.readline(_MOST_READ)
+            text = stream.readline(most_read)
         except _BREAKS as error:
             raise _broken(path, f"after line {number}", error) from error
         if not text:
             return
         number += 1
-        unended = len(text) == _MOST_READ and not text.endswith(b"\n")
+        unended = len(text) == most_read and not text.endswith(b"\n")
         if number == 1:
             text = text.removeprefix(_BOM)
         line = text.strip(b" \t\r\n")
-        if unended or len(line) > MAX_LINE_BYTES:
+        if unended or len(line) > most:
             with breaks(path, f"in line {number}"):
                 digest = _digest_long(stream, text)
             yield Line(number, text[:BYTES_KEPT], digest)

@@ -10,6 +10,8 @@ from magpie_cli.errors import InvalidRecord
 from magpie_cli.lines import breaks, is_pipe, open_bytes
 from magpie_cli.records import Record
 
+SAFE_BRACKETS = 200  # a line with no more of them is not nested too deep
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -63,4 +65,16 @@ def read_row(number: int, line: bytes) -> Row:
         record = Record.from_json(line)
     except InvalidRecord as error:
         return Row(number, line, None, {}, error.message)
-    return Row(number, line, record, orjson.loads(line))
+    fields = orjson.loads(line)
+    if line.count(b"{") + line.count(b"[") > SAFE_BRACKETS and not _can_be_written(fields):
+        return Row(number, line, None, {}, "nested too deep to be written again")
+    return Row(number, line, record, fields)
+
+
+def _can_be_written(fields: dict[str, object]) -> bool:
+    """What orjson reads may be nested four times as deep as what it writes."""
+    try:
+        orjson.dumps(fields)
+    except orjson.JSONEncodeError:
+        return False
+    return True

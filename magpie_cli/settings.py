@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from magpie_cli.errors import UsageError
+
 MAX_TURNS = 1000  # a dialogue; more is a slip, and no model's context holds it
 LONGEST_WAIT = 7 * 24 * 3600  # seconds; more is a slip
 
@@ -91,6 +93,17 @@ class Settings:
     log_format: LogFormat = "text"
     echo_delay: float = 0.0
     echo_failure_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where what files and requests are to hold is no text."""
+        for name in ("input", "output", "failures", "model", "system"):
+            text = getattr(self, name) or ""
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UsageError(
+                    f"{name} {text!a} is not UTF-8", "type it as UTF-8; a file can be renamed"
+                ) from error
 
     def identity(self, engine: str, model: str, prompts: str) -> dict[str, object]:
         """What changes a row: rows of two identities never share an output.

@@ -14,7 +14,6 @@ from typing import BinaryIO, NamedTuple
 from magpie_cli.errors import UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.lines import (
-    MAX_LINE_BYTES,
     Line,
     breaks,
     input_name,
@@ -26,8 +25,10 @@ from magpie_cli.lines import (
 from magpie_cli.personas import NO_COLUMNS, DonePair, PairReader, max_turns
 from magpie_cli.records import Failure, PersonaPair, Record
 from magpie_cli.rows import read_row
+from magpie_cli.store import id_by_bytes
 
 BAD_LINES_SHOWN = 10
+MAX_ROW_BYTES = 64 * 1024 * 1024  # what is thought at each utterance may be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,15 @@ class RowReader:
         self._path = path
 
     def __iter__(self) -> Iterator[RecordLine | Failure | DonePair]:
-        for line in read_lines(self._stream, self._path):
+        for line in read_lines(self._stream, self._path, MAX_ROW_BYTES):
             row = read_row(line.number, line.text)
             record = row.record
             if line.long_digest:
-                yield self._failure(line, "line_too_long", f"more than {MAX_LINE_BYTES:,} bytes")
+                yield self._failure(line, "line_too_long", f"more than {MAX_ROW_BYTES:,} bytes")
             elif record is None or not record.id:
                 yield self._failure(line, "no_record", row.why or "its id is empty")
+            elif id_by_bytes(line.text + b"\n") != record.id:  # as the output would be read
+                yield self._failure(line, "duplicate_key", 'the key "id" stands there twice')
             elif not self._seen.add(record.id):
                 yield self._failure(line, "duplicate_id", f"a second row of the id {record.id}")
             elif self.is_done(record.id):

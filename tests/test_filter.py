@@ -88,6 +88,27 @@ def test_courtesies_are_taken_off_in_whole_turns() -> None:
     assert kept.dialogue.usage == whole.dialogue.usage
 
 
+def test_a_row_that_is_trimmed_keeps_its_numbers() -> None:
+    """The user's own columns are as they were, also where they do not fit into 64 bits."""
+    line = record("a", (*GOOD, *BYE), topic=1).to_json()
+    Path("out.jsonl").write_bytes(line.replace(b'"topic":1', b'"topic":%d' % 2**80))
+    filter_rows("out.jsonl", "clean.jsonl", rules_of(trim=True))
+    [row] = rows_of(Path("clean.jsonl"))
+    assert row["metadata"] == {"topic": 2**80}
+    assert row["num_turns"] < len(GOOD)
+
+
+def test_a_row_nested_too_deep_is_no_record() -> None:
+    """What could be read, but not be written again, ends no run."""
+    deep = b"[" * 300 + b"]" * 300
+    line = record("a", (*GOOD, *BYE), topic=1).to_json().replace(b'"topic":1', b'"topic":' + deep)
+    Path("out.jsonl").write_bytes(line + record("b").to_json())
+    report = filter_rows("out.jsonl", "clean.jsonl", rules_of(trim=True), rejected="rejected.jsonl")
+    assert (report.kept, report.rejected) == (1, 1)
+    assert report.no_records == ("line 1: nested too deep to be written again",)
+    assert rows_of(Path("rejected.jsonl"))[0]["input"] == line.decode().strip()
+
+
 def test_reasoning_of_what_is_taken_off_goes_too() -> None:
     """Where the rest has none, the row has none."""
     whole = record("a", (*GOOD, *BYE))

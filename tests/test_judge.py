@@ -292,6 +292,36 @@ def test_lines_that_are_no_rows_are_failures(tmp_path: Path, magpie: Magpie, row
     assert "new has neither a row nor a failure" in checked.stdout
 
 
+def test_odd_rows_are_judged_once_or_not_at_all(tmp_path: Path, magpie: Magpie, rows: Rows) -> None:
+    """One with two ids would be judged in each run; one nested too deep could not be written."""
+    path = rows(1)
+    line = path.read_text().strip()
+    twice = f'{line[:-1]},"id":"other"}}\n'
+    deep = json.dumps(
+        {**json.loads(line), "id": "deep", "scores": json.loads("[" * 300 + "]" * 300)}
+    )
+    big = json.dumps({**json.loads(line), "id": "big", "scores": 1, "own": 2**80})
+    path.write_text(f"{twice}{deep}\n{big}\n")
+    for _ in range(2):
+        done = magpie("judge", path, "-o", "scored.jsonl", "--engine", "echo")
+        assert done.returncode == 3, done.stderr
+        kinds = [failure["kind"] for failure in rows_of(tmp_path / "scored.failures.jsonl")]
+        assert kinds == ["duplicate_key", "no_record"]
+        [row] = rows_of(tmp_path / "scored.jsonl")
+        assert (row["id"], row["own"], row["scores"]["judge"]) == ("big", 2**80, "echo")
+
+
+def test_a_row_with_long_reasoning_is_judged(tmp_path: Path, magpie: Magpie, rows: Rows) -> None:
+    """It may be far longer than a pair: `generate` writes such rows."""
+    path = rows(1)
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps({**row, "reasoning": ["Hm. " * 300_000, None]}) + "\n")
+    done = magpie("judge", path, "-o", "scored.jsonl", "--engine", "echo")
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in rows_of(tmp_path / "scored.jsonl")] == [row["id"]]
+    assert magpie("verify", "scored.jsonl", "--input", path).returncode == 0
+
+
 def test_scores_belong_to_their_judge(
     tmp_path: Path, magpie: Magpie, rows: Rows, server: ChatServer
 ) -> None:

@@ -20,8 +20,9 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines.http_chat import _completion
-from magpie_cli.engines.http_server import MAX_REPLY_BYTES
+from magpie_cli.engines.http_server import MAX_REPLY_BYTES, HttpServer, open_client
 from magpie_cli.errors import MagpieError
+from magpie_cli.records import Usage
 from tests.chat_server import (
     ChatServer,
     Fault,
@@ -35,7 +36,7 @@ from tests.chat_server import (
     sends,
 )
 from tests.processes import wait_until
-from tests.test_openai import MESSAGES, connected
+from tests.test_openai import MESSAGES, completed, connected
 
 
 def in_reply(**error: object) -> Fault:
@@ -172,6 +173,46 @@ async def test_an_odd_retry_after_is_survived(
     error = await error_after(server, refuses(429, Retry_After=header))
     assert isinstance(error, Throttled)
     assert error.retry_after == expected
+
+
+@pytest.mark.parametrize("header", [b"Retry-After", b"Location", b"Content-Type"])
+async def test_a_header_of_odd_bytes_is_survived(header: bytes) -> None:
+    """What no header may hold is as if it were not there."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 No\r\n%s: \xff\xfe\r\nContent-Length: 2\r\n\r\n{}" % header)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as raw:
+        url = f"http://127.0.0.1:{raw.sockets[0].getsockname()[1]}/v1"
+        async with open_client(url, 10) as client:
+            server = HttpServer(client, url, None, {})
+            for method in (server.ask("POST", "/x"), server.send("/x", {})):
+                with pytest.raises(Throttled, match="answered 429"):
+                    await method
+
+
+async def test_a_long_redirect_is_shown_in_part(server: ChatServer) -> None:
+    """A server decides where it points, not how much of the terminal it fills."""
+    error = await error_after(server, says({}, 301, {"Location": "http://x/" + "y" * 5000}))
+    assert len(error.hint or "") < 400
+
+
+@pytest.mark.parametrize("reason", ["x" * 1_000_000, ["stop"], {}, 7])
+async def test_an_odd_finish_reason_says_nothing(server: ChatServer, reason: Any) -> None:
+    """It is no word to act upon, and none for a message."""
+    error = await error_after(server, says(answer("", finish_reason=reason)))
+    assert error.message == "an empty answer (finish_reason None)"
+
+
+@pytest.mark.parametrize("tokens", [2**64 - 1, -1, True, 1.5])
+async def test_what_no_server_can_have_counted_is_no_count(server: ChatServer, tokens: Any) -> None:
+    """Two of the largest number would not fit into a row."""
+    counts = {"usage": {"prompt_tokens": tokens, "completion_tokens": 5}}
+    server.faults = iter([says(answer("Words.") | counts)])
+    assert (await completed(server)).usage == Usage(None, 5)
 
 
 async def test_the_servers_words_are_passed_on(server: ChatServer) -> None:

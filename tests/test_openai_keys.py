@@ -250,6 +250,10 @@ def test_a_refused_key_is_in_no_file_and_on_no_screen(
         "http://[::1/v1",
         "http://localhost:port/v1",
         "http://localhost:99999/v1",
+        "http://a b/v1",
+        "http://<host>/v1",
+        "http://[fe80::1%25eth0]/v1",
+        "http://localhost/v1\udcff",
         "http://user:password@localhost:1/v1",
         "http://:password@localhost:1/v1",
     ],
@@ -280,6 +284,9 @@ async def test_a_password_in_an_address_is_not_repeated(user: str) -> None:
         "http://user:canary@127.0.0.1:1",
         "user:canary@127.0.0.1:1",
         "http://user:canary@127.0.0.1:port",
+        "http://user:canary@a b:1",
+        "http://user:canary\udcff@127.0.0.1:1",
+        "ftp://user:canary@127.0.0.1:1",
     ],
 )
 async def test_a_proxys_password_is_not_repeated(
@@ -291,3 +298,14 @@ async def test_a_proxys_password_is_not_repeated(
         async with connected("http://elsewhere.invalid/v1"):
             pass
     assert "canary" not in f"{caught.value} {caught.value.hint}"
+    if not address.endswith("127.0.0.1:1") or "\udcff" in address or "ftp" in address:
+        assert caught.value.message == "HTTP_PROXY is not the address of a proxy"
+
+
+async def test_a_proxy_that_wants_a_password_is_named(server: ChatServer) -> None:
+    """A 407 is the proxy's, whatever the address of the server."""
+    server.listing = refuses(407)
+    with pytest.raises(EngineRefused) as caught:
+        async with connected(server.url):
+            pass
+    assert (caught.value.hint or "").startswith("the proxy wants a user and a password")

@@ -108,6 +108,20 @@ async def test_five_faults_are_survived() -> None:
     assert script.tries == 6
 
 
+async def test_poor_answers_of_a_good_server_have_no_budget() -> None:
+    """Half of what a judge says may be malformed: its server is well, and nothing waits."""
+    world = World(luck=0)
+    gate = world.pace.new_gate(8)
+    for _ in range(200):
+        poor = Transient("malformed", "no scores", of_server=False)
+        assert await world.pace.attempt(Script(poor), gate) == "done"
+    assert sum(world.slept) == 0
+    for _ in range(200):  # those of a server in trouble still have one
+        await world.pace.attempt(Script(), gate)
+        await world.pace.attempt(Script(transient()), gate)
+    assert sum(world.slept) > 60
+
+
 async def test_each_request_has_attempts_of_its_own() -> None:
     """What one request used up is not missing from the next."""
     world = World()

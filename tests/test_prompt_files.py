@@ -35,6 +35,15 @@ def mine(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("flag", ["--system", "--model", "--failures"])
+def test_what_is_no_text_is_refused(flag: str, magpie: Magpie, pairs: Pairs) -> None:
+    """Neither a file nor a request could hold it."""
+    done = magpie("generate", pairs(1), "-o", "out.jsonl", flag, "caf\udce9")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {flag[2:]} 'caf\\udce9' is not UTF-8\n")
+    assert not Path("out.jsonl").exists()
+
+
 def write(path: Path, *rows: dict[str, Any]) -> Path:
     """An input of these pairs."""
     path.write_text("".join(json.dumps(PAIR | row) + "\n" for row in rows))

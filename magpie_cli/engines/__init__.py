@@ -23,6 +23,7 @@ from magpie_cli.engine import (
 )
 from magpie_cli.engines.findings import demands_of
 from magpie_cli.engines.ignored import refuse_ignored
+from magpie_cli.engines.sockets import ceiling
 from magpie_cli.engines.table import ENGINES
 from magpie_cli.errors import MagpieError, NotFinished, UsageError
 from magpie_cli.pace import Pace
@@ -126,11 +127,11 @@ async def open_engine(  # noqa: PLR0913 - all that an engine has to be told
     row = find_row(name, table)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     demands = demands_of(settings)
-    ceiling = settings.concurrency or row.concurrency
+    most = ceiling(row, settings, say)
     role = SystemRole(say)
 
     def paced(chat: ChatModel) -> Server[Engine]:
-        gate = pace.new_gate(ceiling)
+        gate = pace.new_gate(most)
         polite = PacedChatModel(FoldingChatModel(chat, role), pace, gate)
         return Server(ChatEngine(polite, sampling, prompts, demands), gate)
 
@@ -155,11 +156,11 @@ async def open_chat_models(
     """
     row = find_row(name)
     refuse_whole_dialogues(name)
-    ceiling = settings.concurrency or row.concurrency
+    most = ceiling(row, settings, say)
     role = SystemRole(say)
     async with _connected(row, settings, pace, say) as sources:
         chats = [FoldingChatModel(chat, role) for chat in sources if isinstance(chat, ChatModel)]
-        yield Servers([Server(chat, pace.new_gate(ceiling)) for chat in chats])
+        yield Servers([Server(chat, pace.new_gate(most)) for chat in chats])
 
 
 @asynccontextmanager

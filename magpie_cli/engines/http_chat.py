@@ -16,6 +16,9 @@ from magpie_cli.engines.http_server import HttpServer
 from magpie_cli.engines.reasoning import beside, split_reasoning
 from magpie_cli.records import Usage
 
+MOST_TOKENS = 2**40  # of one answer; more is no count
+LONGEST_REASON = 40  # characters of a finish_reason
+
 # What a server says that does not take it: "This response_format type is unavailable now".
 _NO_SCHEMA = re.compile("response.?format|json_schema", re.IGNORECASE)
 _STREAMING: Mapping[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
@@ -115,7 +118,7 @@ def _completion(answer: dict[str, Any]) -> Completion:
         choice = answer["choices"][0]
         message = choice["message"]
         text, thought = message["content"], beside(message)
-        finish_reason = choice.get("finish_reason")
+        finish_reason = _short(choice.get("finish_reason"))
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise Transient("bad_reply", "the answer has no choices[0].message.content") from error
     if finish_reason == "content_filter":
@@ -131,10 +134,21 @@ def _completion(answer: dict[str, Any]) -> Completion:
     return Completion(said, finish_reason, _usage(answer.get("usage")), reasoning)
 
 
+def _short(finish_reason: object) -> str | None:
+    """It is a word that some act upon, and a message may hold it: all else says nothing."""
+    if not isinstance(finish_reason, str) or len(finish_reason) > LONGEST_REASON:
+        return None
+    return finish_reason
+
+
 def _usage(usage: object) -> Usage:
     counts = usage if isinstance(usage, dict) else {}
     prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    return Usage(
-        prompt if isinstance(prompt, int) else None,
-        completion if isinstance(completion, int) else None,
-    )
+    return Usage(_count(prompt), _count(completion))
+
+
+def _count(tokens: object) -> int | None:
+    """What a server says that it counted, where that can be; a sum must fit into 64 bits."""
+    if isinstance(tokens, bool) or not isinstance(tokens, int):
+        return None
+    return tokens if 0 <= tokens <= MOST_TOKENS else None

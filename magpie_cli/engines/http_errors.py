@@ -25,6 +25,7 @@ from magpie_cli.engine import (
 
 CONTEXT_EXCEEDED = "context_exceeded"  # the kind of a dialogue that is too long for the model
 MESSAGE_SHOWN = 300  # characters of a server's own words
+HEADERS = ("Retry-After", "Location")  # that say something about an error
 
 _NO_MEANINGS: Mapping[int, StatusMeaning] = {}
 _MESSAGES = ("message", "detail", "error")
@@ -142,8 +143,11 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status in (401, 403):
         return "the key is wrong or lacks rights; magpie doctor names the variable it comes from"
+    if status == 407:
+        return "the proxy wants a user and a password: HTTP_PROXY=http://user:password@host:port"
     if status == 402:
         return "the account has no credit: top it up"
     if 300 <= status < 400:
-        return f"it redirects to {headers.get('Location', 'another address')}: mend --base-url"
+        address = headers.get("Location", "another address")[:MESSAGE_SHOWN]
+        return f"it redirects to {address}: mend --base-url"
     return "check --base-url (it usually ends in /v1) and --model"

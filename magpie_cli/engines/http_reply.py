@@ -17,6 +17,14 @@ from magpie_cli.engine import Transient
 MAX_LINE_BYTES = 256 * 1024
 
 
+def header(response: Response, name: str) -> str | None:
+    """The first header of that name; None where there is none, or it holds no ASCII."""
+    try:
+        return response.get_header(name)
+    except ValueError:  # pyreqwest's, of a value that is no text to it
+        return None
+
+
 async def read_words(response: Response, most: int) -> bytes:
     """The beginning of a body, where no more than its words matter."""
     words = b""

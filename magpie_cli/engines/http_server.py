@@ -8,19 +8,29 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.http import Url
 from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
-from magpie_cli.address import find_proxy
+from magpie_cli.address import find_proxy, no_proxy_there
 from magpie_cli.credentials import SHORTEST_SECRET
 from magpie_cli.engine import EngineError, EngineRefused, StatusMeaning, Transient
-from magpie_cli.engines.http_errors import classify, error_in_reply, server_words
-from magpie_cli.engines.http_reply import json_object, read_body, read_lines, read_words, reason
+from magpie_cli.engines.http_errors import HEADERS, classify, error_in_reply, server_words
+from magpie_cli.engines.http_reply import (
+    header,
+    json_object,
+    read_body,
+    read_lines,
+    read_words,
+    reason,
+)
+from magpie_cli.errors import UsageError
 
 CONNECT_TIMEOUT = 5.0  # seconds
 MAX_REPLY_BYTES = 8 * 1024 * 1024
@@ -40,12 +50,22 @@ async def open_client(
     """Connections to `url`, through the environment's proxy if it is not on loopback.
 
     A request may take so many `seconds`, and be silent for `silence` of them. Without `keep`, each
-    request has its own connection. Raises UsageError where the proxy is no address.
+    request has its own connection. Raises UsageError where it or the proxy is no address.
     """
+    try:
+        Url(url)
+    except ValueError as error:
+        raise UsageError(
+            f"--base-url {url!a} is no address: {error.args[0]}",
+            "--base-url http://localhost:8000/v1",
+        ) from error
     proxy = find_proxy(url)
     builder = ClientBuilder().no_proxy().follow_redirects(enable=False).referer(enable=False)
     if proxy:
-        builder = builder.proxy(ProxyBuilder.all(proxy))
+        try:
+            builder = builder.proxy(ProxyBuilder.all(proxy))
+        except ValueError:  # which may quote it
+            raise no_proxy_there(urlsplit(url).scheme) from None
     if not keep:
         builder = builder.pool_max_idle_per_host(0)
     builder = builder.connect_timeout(timedelta(seconds=min(CONNECT_TIMEOUT, seconds)))
@@ -103,7 +123,7 @@ class HttpServer:
             async with self._request("POST", url, body) as response:
                 await self._check_status(response, url)
                 await read_words(response, MAX_WORDS_BYTES)
-                kind = response.get_header("Content-Type") or ""
+                kind = header(response, "Content-Type") or ""
         except PyreqwestError as error:
             raise self._broken_off(error, url) from error
         if kind.startswith("text/html"):  # of whoever stands in between
@@ -141,7 +161,9 @@ class HttpServer:
         if 200 <= response.status < 300:
             return
         words = server_words(await read_words(response, MAX_WORDS_BYTES), self.hide)
-        error = classify(response.status, words, response.headers, url, self._statuses)
+        found = ((name, header(response, name)) for name in HEADERS)
+        headers = {name: self.hide(value) for name, value in found if value is not None}
+        error = classify(response.status, words, headers, url, self._statuses)
         if response.status == 401 and not self._key and self._no_key:
             error.hint = self._no_key
         raise self._hidden(error)

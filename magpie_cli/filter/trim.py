@@ -3,6 +3,7 @@
 CAMEL and UltraChat drop what ends in a loop of thanks and goodbyes; most of it is good before.
 """
 
+import json
 from dataclasses import replace
 
 import orjson
@@ -13,6 +14,7 @@ from magpie_cli.records import Dialogue, Record, Turn
 from magpie_cli.rows import Row, spoken
 
 TRIMMED = "courtesies_trimmed"
+CHANGED = ("num_turns", "dialogue", "findings", "reasoning")
 UNSEEN = "truncated"  # the one check that rows do not show
 
 
@@ -39,8 +41,11 @@ def trimmed(row: Row) -> Row:
     )
     record = replace(row.record, num_turns=left, dialogue=rest, findings=())
     record = replace(record, findings=_findings(row.record.findings, record))
-    fields = row.fields | orjson.loads(record.to_json())
-    return Row(row.number, orjson.dumps(fields), record, fields)
+    written = orjson.loads(record.to_json())
+    changed = {key: written[key] for key in CHANGED}
+    # Not by orjson: to it, a whole number of more than 64 bits is a float.
+    line = json.dumps(json.loads(row.line) | changed, ensure_ascii=False, separators=(",", ":"))
+    return Row(row.number, line.encode(), record, row.fields | changed)
 
 
 def _is_courtesy(turn: Turn) -> bool:

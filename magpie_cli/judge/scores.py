@@ -1,5 +1,6 @@
 """What a judge says of a dialogue: the scales, an answer read strictly, and a row with scores."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,5 +124,7 @@ class ScoredRecord:
             }
         }
         if "scores" in self.row.fields:
-            return orjson.dumps({**self.row.fields, **scores}, option=orjson.OPT_APPEND_NEWLINE)
+            # Not by orjson: to it, a whole number of more than 64 bits is a float.
+            row = json.loads(self.row.line) | orjson.loads(orjson.dumps(scores))
+            return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         return self.row.line[:-1] + b"," + orjson.dumps(scores)[1:] + b"\n"

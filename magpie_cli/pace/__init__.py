@@ -192,6 +192,8 @@ class Pace:
     async def _try_again(self, error: Transient, delay: float, gate: Gate | None) -> None:
         self._on_retry(error, delay)
         await self._sleep(delay)
+        if not error.of_server:  # it is well, and may be asked for a better answer
+            return
         while gate and gate.breaker.is_closed and not self._budget.take():
             await self._pause(BUDGET_SECONDS)
 

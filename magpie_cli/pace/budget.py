@@ -1,6 +1,7 @@
 """Retries are at most a tenth of all requests, or one in two seconds where those are few.
 
-A server in trouble must not get more of them.
+A server in trouble must not get more of them. Those for a better answer of one that is well do not
+count.
 """
 
 from collections.abc import Callable

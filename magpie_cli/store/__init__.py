@@ -33,7 +33,7 @@ from magpie_cli.store.failures import FailedBefore
 from magpie_cli.store.files import Facts, FileStore, StoreOptions, refuse_foreign
 from magpie_cli.store.manifest import Manifest
 from magpie_cli.store.paths import OutputPaths, check_output, is_stream
-from magpie_cli.store.scan import read_ids
+from magpie_cli.store.scan import id_by_bytes, read_ids
 from magpie_cli.store.stream import STDOUT, StreamStore
 from magpie_cli.store.turn_log import Begun
 from magpie_cli.store.verify import find_output
@@ -50,6 +50,7 @@ __all__ = [
     "check_output",
     "done_ids",
     "find_output",
+    "id_by_bytes",
     "is_stream",
     "open_store",
     "read_ids",

@@ -93,6 +93,11 @@ def read_ids(path: Path, output: Path | None = None) -> Iterator[str]:
         offset += len(line)
 
 
+def id_by_bytes(line: bytes) -> str:
+    """The id that a scan finds in a good line."""
+    return _quick(line)[1]
+
+
 def strict(line: bytes) -> tuple[str, str]:
     """Why `line` is none, empty if it is one; and its id."""
     if not line.endswith(b"\n"):
