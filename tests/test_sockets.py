@@ -4,7 +4,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from magpie_cli.engines import ENGINES
 from magpie_cli.engines.sockets import ceiling
 from magpie_cli.settings import Settings
-from tests.chat_server import ChatServer, slow
+from tests.chat_server import ChatServer
 from tests.conftest import rows_of
 
 Pairs = Callable[..., Path]
@@ -23,7 +22,7 @@ def test_a_run_keeps_within_its_files(
     kind: str, most: int, tmp_path: Path, pairs: Pairs, server: ChatServer
 ) -> None:
     """With 128 of them, 300 at a time would leave none for the output; a soft limit is raised."""
-    server.faults = repeat(slow(0.1))
+    server.delay = 0.1
     magpie = (sys.executable, "-m", "magpie_cli", "generate", pairs(900), "-o", "out.jsonl")
     limited = ("/bin/bash", "-c", f'ulimit {kind} 128; exec "$@"', "bash")
     done = subprocess.run(
