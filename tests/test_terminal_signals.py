@@ -10,6 +10,9 @@ from signal import SIGHUP, SIGINT, SIGTERM
 import pexpect  # type: ignore[import-untyped] # it ships no types
 import pytest
 
+from magpie_cli.display import ticking
+from magpie_cli.display.bar import Bar
+from magpie_cli.tally import Tally
 from tests.conftest import Magpie, clean_environment
 from tests.processes import MAGPIE, PATIENCE, wait_for_row
 from tests.test_signals import ids_of
@@ -94,6 +97,19 @@ def test_ctrl_c_again_stops_at_once(
     assert said.rindex(SHOW_CURSOR) > said.rfind(HIDE_CURSOR)
     assert b"Traceback" not in said
     finish(tmp_path, magpie)
+
+
+async def test_the_bar_is_down_before_a_signal_kills_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third Ctrl-C, once nobody waits for one any more, finds the terminal as it was."""
+    monkeypatch.setenv("TERM", "xterm")
+    theirs, ours = os.openpty()
+    with open(ours, "w", encoding="utf-8") as stream:  # noqa: ASYNC230, PTH123 - a terminal
+        bar = Bar(Tally(), stream, keeps_failures=True)
+        with ticking(bar):
+            bar.start("begun", {})
+        said = os.read(theirs, 65_536)
+    os.close(theirs)
+    assert said.rindex(SHOW_CURSOR) > said.rindex(HIDE_CURSOR)
 
 
 def test_sigterm_drains_on_a_terminal_too(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:

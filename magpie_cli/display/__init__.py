@@ -55,6 +55,10 @@ class Display(Protocol):
         """Time has passed: show the tally."""
         ...
 
+    def take_down(self) -> None:
+        """No more ticks: the terminal is as it was."""
+        ...
+
     def end(self, summary: Summary) -> None:
         """The run is over."""
         ...
@@ -78,7 +82,10 @@ def open_display(settings: Settings, tally: Tally, stream: TextIO | None = None)
 
 @contextmanager
 def ticking(display: Display) -> Iterator[None]:
-    """Call `display.tick` every `display.interval` seconds, from the event loop."""
+    """Call `display.tick` every `display.interval` seconds, from the event loop.
+
+    Then it is taken down, while a signal still finds somebody who minds the terminal.
+    """
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 
@@ -94,6 +101,7 @@ def ticking(display: Display) -> Iterator[None]:
     finally:
         if timer:
             timer.cancel()
+        display.take_down()
 
 
 def moves_cursor(stream: TextIO) -> bool:

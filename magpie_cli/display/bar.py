@@ -57,13 +57,17 @@ class Bar(TextLog):
             )
             self._progress.refresh()
 
-    def end(self, summary: Summary) -> None:
-        """Take the bar down and say how it went."""
+    def take_down(self) -> None:
+        """Give the terminal back."""
         self.tick()
         with self._terminal():
             if self._progress:
                 self._progress.stop()
         self._progress = None
+
+    def end(self, summary: Summary) -> None:
+        """Say how it went."""
+        self.take_down()
         super().end(summary)
 
     def _write(self, text: str) -> None:

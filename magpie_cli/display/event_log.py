@@ -68,6 +68,10 @@ class WithEventLog:
         """Time has passed."""
         self._shown.tick()
 
+    def take_down(self) -> None:
+        """No more ticks."""
+        self._shown.take_down()
+
     def end(self, summary: Summary) -> None:
         """The run is over."""
         self._shown.end(summary)

@@ -55,6 +55,9 @@ class JsonLog:
         """`progress`."""
         self._event("progress", **self._numbers())
 
+    def take_down(self) -> None:
+        """Nothing is drawn."""
+
     def end(self, summary: Summary) -> None:
         """`end`, after an `error` if there is one."""
         if summary.error:

@@ -76,6 +76,9 @@ class Quiet:
     def tick(self) -> None:
         """Nothing."""
 
+    def take_down(self) -> None:
+        """Nothing is drawn."""
+
     def end(self, summary: Summary) -> None:
         """The error, or what failed."""
         if summary.error:
