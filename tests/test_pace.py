@@ -120,6 +120,10 @@ async def test_poor_answers_of_a_good_server_have_no_budget() -> None:
         await world.pace.attempt(Script(), gate)
         await world.pace.attempt(Script(transient()), gate)
     assert sum(world.slept) > 60
+    said = [error for error, _ in world.heard if error.kind == "retry_budget"]
+    assert 1 <= len(said) <= 1 + sum(world.slept) / 120  # else a run stands still without a word
+    assert all(isinstance(error, Throttled) for error in said)
+    assert "10% of all requests may be retries: the rest waits" in said[0].message
 
 
 async def test_each_request_has_attempts_of_its_own() -> None:

@@ -32,7 +32,7 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.errors import NotFinished
-from magpie_cli.pace.budget import Budget
+from magpie_cli.pace.budget import SHARE, WINDOW, Budget
 from magpie_cli.pace.gate import Gate
 
 ATTEMPTS = 6
@@ -76,6 +76,7 @@ class Pace:
         self._sleep = sleep
         self._uniform = uniform
         self._budget = Budget(clock)
+        self._budget_told_until = clock()
         self._in_flight: dict[asyncio.Task[Any] | None, tuple[str, float]] = {}
         self._heard_at = clock()
         self._pauses: set[asyncio.Timeout] = set()
@@ -195,6 +196,12 @@ class Pace:
         if not error.of_server:  # it is well, and may be asked for a better answer
             return
         while gate and gate.breaker.is_closed and not self._budget.take():
+            if self._clock() >= self._budget_told_until:
+                self._budget_told_until = self._clock() + WINDOW
+                words = (
+                    f"{error.message}; {SHARE:.0%} of all requests may be retries: the rest waits"
+                )
+                self._on_retry(Throttled("retry_budget", words), BUDGET_SECONDS)
             await self._pause(BUDGET_SECONDS)
 
     async def _pause(self, delay: float) -> None:
