@@ -6,7 +6,9 @@ from typing import Literal, NamedTuple, Self
 
 from magpie_cli.checks.words import Text
 
-REMEMBERED = 16  # utterances: what is known of one takes ten times as much memory as its words
+# Utterances, of which a speaker's last two are some: what is known of one takes twenty times as much
+# memory as its words, and is found out again in 10 us.
+REMEMBERED = 4
 
 Speaker = Literal["instructor", "responder"]
 

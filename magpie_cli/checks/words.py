@@ -130,7 +130,7 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
 
     What has none of them quotes nothing, which is found out for a fraction of the price.
     """
-    own = words(text)
+    own = words(str(text))  # of which nothing else is asked: they are not kept
     half = (size + 1) // 2  # so many from every so many on: a run holds one of these whole
     return tuple(
         max(own[start : start + half], key=len) for start in range(0, len(own) - half + 1, half)
