@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from magpie_cli.checks.words import Text
 
-# Utterances, of which a speaker's last two are some: what is known of one takes twenty times as much
+# Utterances, among them the speaker's own last two. What is known of one takes twenty times as much
 # memory as its words, and is found out again in 10 us.
 REMEMBERED = 4
 
