@@ -1,6 +1,6 @@
 """Answers that come in pieces: what they make together, and what is no answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -36,7 +36,7 @@ def says(text: object) -> Piece:
 async def joined(*pieces: Piece) -> Completion:
     """What comes of these pieces."""
 
-    async def stream() -> AsyncIterator[Piece]:
+    async def stream() -> AsyncGenerator[Piece]:
         for piece in pieces:
             yield piece
 

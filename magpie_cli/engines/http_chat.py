@@ -1,7 +1,8 @@
 """OpenAI's chat completions on any server: https://platform.openai.com/docs/api-reference/chat ."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from magpie_cli.engine import (
@@ -92,19 +93,20 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-async def _joined(pieces: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+async def _joined(pieces: AsyncGenerator[dict[str, Any]]) -> dict[str, Any]:
     """The answer that the pieces make, in the shape of one that comes whole."""
     texts: list[str] = []
     thoughts: list[str] = []
     finish_reason = usage = None
     try:
-        async for piece in pieces:
-            usage = piece.get("usage") or usage
-            for choice in piece.get("choices") or ():
-                delta = choice.get("delta", {})
-                texts.append(choice.get("text") or delta.get("content") or "")
-                thoughts.append(beside(delta) or "")
-                finish_reason = choice.get("finish_reason") or finish_reason
+        async with aclosing(pieces):  # also where one is malformed, which ends the request
+            async for piece in pieces:
+                usage = piece.get("usage") or usage
+                for choice in piece.get("choices") or ():
+                    delta = choice.get("delta", {})
+                    texts.append(choice.get("text") or delta.get("content") or "")
+                    thoughts.append(beside(delta) or "")
+                    finish_reason = choice.get("finish_reason") or finish_reason
         message = {"content": "".join(texts), "reasoning_content": "".join(thoughts)}
     except (AttributeError, TypeError) as error:
         raise Transient("bad_reply", f"a piece of the answer is malformed: {error}") from error

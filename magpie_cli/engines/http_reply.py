@@ -1,6 +1,6 @@
 """What an HTTP answer holds: its body, bounded, whole or by lines, and the JSON object in it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -45,7 +45,7 @@ async def read_body(response: Response, most: int) -> bytes:
     return b"".join(chunks)
 
 
-async def read_lines(response: Response) -> AsyncIterator[bytes]:
+async def read_lines(response: Response) -> AsyncGenerator[bytes]:
     """Each line of a body the moment it is there, without its end."""
     rest = b""
     while chunk := await response.body_reader.read_chunk():

@@ -4,8 +4,8 @@ The client is reqwest's, of Rust, through pyreqwest: a request costs it less tha
 aiohttp takes, and its import a tenth (benchmarks/peers.py, benchmarks/startup.py).
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -129,15 +129,16 @@ class HttpServer:
         if kind.startswith("text/html"):  # of whoever stands in between
             raise Transient("bad_reply", f"{url} answered with an HTML page")
 
-    async def stream(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, path: str, body: object) -> AsyncGenerator[dict[str, Any]]:
         """Each JSON object of an answer that comes in pieces. Raises EngineError."""
         url = self.base_url + path
         try:
             async with self._request("POST", url, body) as response:
                 await self._check_status(response, url)
-                async for line in read_lines(response):
-                    if line.startswith(_DATA) and not line.startswith(_DONE):
-                        yield self._without_error(line.removeprefix(_DATA), url)
+                async with aclosing(read_lines(response)) as lines:
+                    async for line in lines:
+                        if line.startswith(_DATA) and not line.startswith(_DONE):
+                            yield self._without_error(line.removeprefix(_DATA), url)
         except PyreqwestError as error:
             raise self._broken_off(error, url) from error
 
