@@ -54,6 +54,7 @@ class ChatEngine:
         self._sampling = sampling
         self._prompts = prompts
         self._demands = demands
+        self._looks = demands.looks and chat.model != ECHO
 
     async def dialogue(self, request: DialogueRequest) -> Dialogue:
         """Ask for each utterance that the request does not have already, or oftener.
@@ -69,7 +70,8 @@ class ChatEngine:
         while len(utterances) < request.length:
             utterance = await self._next(views, scene, request.seed)
             views.say(utterance.text)
-            scene.say(utterance.text)
+            if self._looks:  # else nobody asks for what was said before
+                scene.say(utterance.text)
             utterances.append(utterance)
             request.on_utterance(utterance)
         return Dialogue.from_utterances(utterances, self.model, end=request.end)
@@ -99,7 +101,7 @@ class ChatEngine:
     def _heard(self, completion: Completion, scene: Scene) -> Utterance:
         """An answer as an utterance, mended and checked."""
         text, usage, reasoning = completion.text, completion.usage, completion.reasoning
-        if self.model == ECHO or not self._demands.looks:
+        if not self._looks:
             cut = is_truncated(Spoken(text, finish_reason=completion.finish_reason))
             return Utterance(text, usage, ("truncated",) if cut else (), reasoning)
         text, repairs = repaired(text, scene.speaker)

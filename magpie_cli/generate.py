@@ -40,12 +40,13 @@ async def _making(given: Given, prompts: Prompts) -> AsyncIterator[Opened[Dialog
     heard = replace(settings, turns=TurnRange(longest, longest))
     async with open_engine(given.engine, heard, prompts, given.pace, say=given.say) as engine:
         told = prompts_name(find_row(given.engine), prompts)
+        columns = tuple(prompts.columns)
 
         def attempt(store: Store) -> Attempt[DialogueRequest]:
             make = dialogues(engine, store)
 
             async def counted(request: DialogueRequest) -> Outcome:
-                tally.control_tokens += control_tokens(request.pair, tuple(prompts.columns))
+                tally.control_tokens += control_tokens(request.pair, columns)
                 return await make(request)
 
             return counted

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from magpie_cli.settings import LONGEST_WAIT, twin_of
 if TYPE_CHECKING:
     from magpie_cli.display.table import Section
     from magpie_cli.settings import TurnRange
+    from magpie_cli.summary import Summary
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
@@ -152,6 +153,15 @@ def magpie(
     ] = False,
 ) -> None:
     """Run before every command."""
+
+
+def end_with(summary: "Summary") -> NoReturn:
+    """A run is over: die by the signal that stopped it, or leave with its exit code."""
+    from magpie_cli.shutdown import die_by
+
+    if summary.stopped_by:
+        die_by(summary.stopped_by)
+    raise typer.Exit(summary.exit_code)
 
 
 def print_text(text: str) -> None:

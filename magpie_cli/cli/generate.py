@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from magpie_cli.cli import options
-from magpie_cli.cli.app import app, engine_names, option, print_text, turn_range
+from magpie_cli.cli.app import app, end_with, engine_names, option, print_text, turn_range
 from magpie_cli.settings import MOST_RESAMPLES, End, OnFinding, Settings, TurnRange
 
 
@@ -147,9 +147,5 @@ def generate(
         print_text(preview(settings).text())
         return
     from magpie_cli.generate import generate as make
-    from magpie_cli.shutdown import die_by
 
-    summary = make(settings)
-    if summary.stopped_by:
-        die_by(summary.stopped_by)
-    raise typer.Exit(summary.exit_code)
+    end_with(make(settings))

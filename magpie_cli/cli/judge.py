@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from magpie_cli.cli import options
-from magpie_cli.cli.app import app, engine_names, option, print_text
+from magpie_cli.cli.app import app, end_with, engine_names, option, print_text
 from magpie_cli.settings import Settings
 
 
@@ -82,9 +82,5 @@ def judge(
         print_text(preview(settings, prompt).text())
         return
     from magpie_cli.judge import judge as give_scores
-    from magpie_cli.shutdown import die_by
 
-    summary = give_scores(settings, prompt)
-    if summary.stopped_by:
-        die_by(summary.stopped_by)
-    raise typer.Exit(summary.exit_code)
+    end_with(give_scores(settings, prompt))
