@@ -68,15 +68,7 @@ class PairReader:
                 yield self._failure(line, error)
 
     def _failure(self, line: Line, error: _BadLine) -> Failure:
-        return Failure(
-            id=self._unused(line.digest()),
-            stage="input",
-            kind=error.kind,
-            message=f"{input_name(self._path)}:{line.number}: {error}",
-            attempts=0,
-            transient=False,
-            input=line.text.decode("utf-8", "replace"),
-        )
+        return bad_line(line, self._path, self._unused(line.digest()), error.kind, str(error))
 
     def _pair(self, line: Line) -> PersonaPair | DonePair:
         row = _row(line)
@@ -132,6 +124,19 @@ class PairReader:
             number += 1
         self._repeats[id_] = number + 1
         return f"{id_}-{number}"
+
+
+def bad_line(line: Line, path: str, id_: str, kind: str, why: str) -> Failure:
+    """The failure `id_` of a line of the input at `path` that cannot be read."""
+    return Failure(
+        id=id_,
+        stage="input",
+        kind=kind,
+        message=f"{input_name(path)}:{line.number}: {why}",
+        attempts=0,
+        transient=False,
+        input=line.text.decode("utf-8", "replace"),
+    )
 
 
 def max_turns(line: Line, most: int) -> int:

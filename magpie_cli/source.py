@@ -22,7 +22,7 @@ from magpie_cli.lines import (
     open_input,
     read_lines,
 )
-from magpie_cli.personas import NO_COLUMNS, DonePair, PairReader, max_turns
+from magpie_cli.personas import NO_COLUMNS, DonePair, PairReader, bad_line, max_turns
 from magpie_cli.records import Failure, PersonaPair, Record
 from magpie_cli.rows import read_row
 from magpie_cli.store import id_by_bytes
@@ -102,15 +102,8 @@ class RowReader:
         digest = line.digest()
         self._bad[digest] += 1
         again = self._bad[digest]
-        return Failure(
-            id=digest if again == 1 else f"{digest}-{again}",
-            stage="input",
-            kind=kind,
-            message=f"{input_name(self._path)}:{line.number}: {why}",
-            attempts=0,
-            transient=False,
-            input=line.text.decode("utf-8", "replace"),
-        )
+        id_ = digest if again == 1 else f"{digest}-{again}"
+        return bad_line(line, self._path, id_, kind, why)
 
 
 @contextmanager
