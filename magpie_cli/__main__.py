@@ -1,5 +1,5 @@
 """`python -m magpie_cli`, the same as `magpie`."""
 
-from magpie_cli.cli import command
+from magpie_cli.cli import main
 
-command()
+main()

@@ -69,6 +69,8 @@ def find_proxy(base_url: str) -> str | None:
     try:
         parts = urlsplit(proxy)
         good = parts.scheme in PROXIES and parts.hostname and parts.port != 0
+        good = good and not _NO_HOST.search(parts.hostname or "")
+        proxy.encode()
     except ValueError:
         good = False
     if not good:

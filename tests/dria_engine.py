@@ -19,7 +19,7 @@ from magpie_cli.engines.dria.sdk import Sdk
 from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
 from magpie_cli.engines.echo import EchoModel
-from magpie_cli.engines.http_server import open_client
+from magpie_cli.engines.http_client import open_client
 from magpie_cli.pace import Pace
 from magpie_cli.pace.paced import PacedEngine
 from magpie_cli.records import Dialogue, PersonaPair, Usage

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from magpie_cli.engine import EngineRow
-from magpie_cli.engines.http_server import open_client
+from magpie_cli.engines.http_client import open_client
 from magpie_cli.engines.local import LocalModel, tiny
 from magpie_cli.engines.local.load import Load, plan_load
 from magpie_cli.engines.local.process import LlamaProcess, llama_process
@@ -28,7 +28,7 @@ async def loaded(
     load = Load(path, slots, slots * context, threads=1)
     async with llama_process(load) as llama, relay(llama.url, faults) as url:
         llama.url = url
-        async with open_client(url, 300, keep=False) as client:
+        async with open_client(url, 300) as client:
             yield LocalModel("local", str(path), llama, client), llama
 
 

@@ -16,7 +16,8 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines.http_chat import HttpChatModel, _completion, _joined
-from magpie_cli.engines.http_server import HttpServer, open_client
+from magpie_cli.engines.http_client import open_client
+from magpie_cli.engines.http_server import HttpServer
 from magpie_cli.records import Usage
 from tests.chat_server import ChatServer, Fault, cuts, resets, sends
 

@@ -20,7 +20,8 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines.http_chat import _completion
-from magpie_cli.engines.http_server import MAX_REPLY_BYTES, HttpServer, open_client
+from magpie_cli.engines.http_client import open_client
+from magpie_cli.engines.http_server import MAX_REPLY_BYTES, HttpServer
 from magpie_cli.errors import MagpieError
 from magpie_cli.records import Usage
 from tests.chat_server import (
@@ -103,7 +104,8 @@ for _kind, _statuses in {
 async def error_after(server: ChatServer, fault: Fault) -> EngineError:
     """What a request raises that meets this fault."""
     async with connected(server.url, timeout=30) as model:
-        server.faults = iter([fault])
+        # A kept connection that is lost at once is no fault: the request goes out on a new one.
+        server.faults = iter([fault, fault] if fault is resets else [fault])
         with pytest.raises(EngineError) as caught:
             await model.complete(MESSAGES, Sampling())
         assert (await model.complete(MESSAGES, Sampling())).text

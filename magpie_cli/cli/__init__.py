@@ -3,7 +3,7 @@
 One file a command. Only typer is imported here; what a command needs, it imports when it runs.
 """
 
-from magpie_cli.cli.app import app, command, main
+from magpie_cli.cli.app import app, main
 from magpie_cli.cli.devnet import devnet
 from magpie_cli.cli.doctor import doctor
 from magpie_cli.cli.filter import filter  # noqa: A004 - the command's name
@@ -19,7 +19,6 @@ from magpie_cli.cli.verify import verify
 
 __all__ = [
     "app",
-    "command",
     "devnet",
     "doctor",
     "filter",

@@ -1,6 +1,5 @@
 """The app that the commands belong to, how they print, and what their options have in common."""
 
-import atexit
 import os
 import shutil
 import signal
@@ -33,34 +32,8 @@ app = typer.Typer(
 )
 
 
-def command() -> None:
-    """The `magpie` command, as a process of its own."""
-    code: int | None = None
-
-    def leave() -> None:
-        # The threads of Rust's HTTP client may still wait for Python, which aborts where they meet
-        # an interpreter that is being taken down: so it is not.
-        if code is None or "pyreqwest" not in sys.modules:
-            return
-        try:
-            for stream in (sys.stdout, sys.stderr):
-                if stream:
-                    stream.flush()
-        except (OSError, ValueError):  # Python itself has words and a code for it
-            return
-        os._exit(code)
-
-    atexit.register(leave)  # the first that is registered is the last that is called
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        raise
-    code = 0
-
-
 def main() -> None:
-    """The `magpie` command, in this process."""
+    """The `magpie` command."""
     # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -23,7 +23,7 @@ from magpie_cli.models.ollama import REGISTRY, REGISTRY_VARIABLE
 
 LOCAL = "local"
 MODEL_VARIABLE = "MAGPIE_MODEL"
-PACKAGES = ("magpie-cli", "dria", "xllamacpp", "aiohttp", "pyreqwest", "orjson", "rich", "typer")
+PACKAGES = ("magpie-cli", "dria", "xllamacpp", "aiohttp", "httptools", "orjson", "rich", "typer")
 REACH_SECONDS = 3.0
 KEYS = {OWN_KEY: "for --base-url", TOKEN_VARIABLE: "for downloads"}
 

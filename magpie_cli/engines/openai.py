@@ -14,7 +14,8 @@ from magpie_cli.address import checked_url
 from magpie_cli.engine import EngineError, EngineRefused, EngineRow
 from magpie_cli.engines import OWN_KEY
 from magpie_cli.engines.http_chat import HttpChatModel
-from magpie_cli.engines.http_server import HttpServer, open_client
+from magpie_cli.engines.http_client import open_client
+from magpie_cli.engines.http_server import HttpServer
 from magpie_cli.engines.keys import find_key
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import MagpieError, NotFinished, UsageError

@@ -25,7 +25,7 @@ from magpie_cli.engines.dria.rpc import CALL_TIMEOUT, Rpc
 from magpie_cli.engines.dria.sdk import Sdk
 from magpie_cli.engines.dria.tasks import Tasks
 from magpie_cli.engines.dria.workflow import Workflows
-from magpie_cli.engines.http_server import open_client
+from magpie_cli.engines.http_client import open_client
 from magpie_cli.engines.names import shown
 from magpie_cli.errors import NotFinished, UsageError
 from magpie_cli.records import Dialogue

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyreqwest.client import Client
-
 from magpie_cli.engine import EngineRefused, PairRefused, Throttled, Transient
+from magpie_cli.engines.http_client import HttpClient
 from magpie_cli.engines.http_server import HttpServer
 
 CALL_TIMEOUT = 60.0  # seconds
@@ -32,7 +31,7 @@ _HINTS = {
 class Rpc:
     """One network, with one token. Each call raises EngineError: Throttled while it is out."""
 
-    def __init__(self, client: Client, base_url: str, token: str) -> None:
+    def __init__(self, client: HttpClient, base_url: str, token: str) -> None:
         self._server = HttpServer(
             client, base_url, token, {}, key_header="x-api-key", most_bytes=MAX_REPLY_BYTES
         )

@@ -13,8 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from pyreqwest.client import Client
-
 from magpie_cli.engine import (
     Completion,
     EngineError,
@@ -26,8 +24,9 @@ from magpie_cli.engine import (
     Transient,
 )
 from magpie_cli.engines.http_chat import HttpChatModel
+from magpie_cli.engines.http_client import HttpClient, open_client
 from magpie_cli.engines.http_errors import CONTEXT_EXCEEDED
-from magpie_cli.engines.http_server import HttpServer, open_client
+from magpie_cli.engines.http_server import HttpServer
 from magpie_cli.engines.local.load import (
     LEAST_CONTEXT,
     MAX_TOKENS,
@@ -109,8 +108,7 @@ async def connect(row: EngineRow, settings: Settings) -> AsyncIterator["LocalMod
 async def _loaded(name: str, model: str, load: Load, seconds: float) -> AsyncIterator["LocalModel"]:
     async with (
         llama_process(load) as llama,
-        # llama.cpp closes a connection after a streamed answer, without saying so before.
-        open_client(llama.url, seconds, keep=False) as client,
+        open_client(llama.url, seconds) as client,
     ):
         yield LocalModel(name, model, llama, client)
 
@@ -118,7 +116,7 @@ async def _loaded(name: str, model: str, load: Load, seconds: float) -> AsyncIte
 class LocalModel:
     """A ChatModel of a llama.cpp server of our own; `template` and `write` are its raw side."""
 
-    def __init__(self, name: str, model: str, llama: LlamaProcess, client: Client) -> None:
+    def __init__(self, name: str, model: str, llama: LlamaProcess, client: HttpClient) -> None:
         self.name = name
         self.model = model
         self._llama = llama
