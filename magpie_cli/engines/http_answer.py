@@ -32,23 +32,27 @@ class Reply(NamedTuple):
 
 
 class Answer:
-    """An answer that is being read: at most `most` bytes of body, unless a good one `flows`.
+    """What is read of the answers of one connection, one after the other: `begin` each."""
 
-    With `has_body` false it ends with its headers, where it is good: that of a CONNECT.
-    """
-
-    def __init__(self, most: int, *, flows: bool = False, has_body: bool = True) -> None:
-        self.is_done = False
+    def __init__(self) -> None:
+        self.is_done = True
         self.is_flowing = False
-        self.is_last = False  # of its connection
+        self.is_last = False  # of the connection
         self.error: OSError | None = None
+        self._parser = HttpResponseParser(self)
+
+    def begin(self, most: int, *, flows: bool = False, has_body: bool = True) -> None:
+        """Read at most `most` bytes of body, unless a good answer `flows`.
+
+        With `has_body` false it ends with its headers, where it is good: that of a CONNECT.
+        """
+        self.is_done = self.is_flowing = False
         self._most = most
         self._flows = flows
         self._has_body = has_body
         self._status = self._size = self._header_bytes = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
-        self._parser = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
         """More bytes of it."""

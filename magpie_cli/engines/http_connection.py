@@ -25,7 +25,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_open = True
         self._idle_since = self._loop.time()
-        self._answer: Answer | None = None
+        self._answer = Answer()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = self._silence = self._heard_at = 0.0
@@ -42,23 +42,28 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, most: int, patience: Patience) -> Reply:
         """The whole answer, but no more than `most` bytes of its body. Raises OSError."""
-        return await self._whole(request, Answer(most), patience)
+        self._answer.begin(most)
+        return await self._whole(request, patience)
 
     async def tunnel(self, request: bytes, patience: Patience) -> Reply:
         """The answer to a CONNECT: after a good one the bytes are another's. Raises OSError."""
-        return await self._whole(request, Answer(MAX_WORDS_BYTES, has_body=False), patience)
+        self._answer.begin(MAX_WORDS_BYTES, has_body=False)
+        reply = await self._whole(request, patience)
+        self._answer = Answer()
+        return reply
 
     async def open(self, request: bytes, patience: Patience) -> Reply | None:
         """None once a good answer has begun, for `pieces`; another is whole. Raises OSError."""
-        answer = Answer(MAX_WORDS_BYTES, flows=True)
-        self._send(request, answer, patience)
+        answer = self._answer
+        answer.begin(MAX_WORDS_BYTES, flows=True)
+        self._send(request, patience)
         while not (answer.is_done or answer.is_flowing):
             await self._news()
         return None if answer.is_flowing else answer.reply()
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """The body of the answer that `open` began, as it comes. Raises OSError."""
-        answer = cast("Answer", self._answer)
+        answer = self._answer
         while True:
             if piece := answer.take():
                 yield piece
@@ -71,10 +76,8 @@ class Connection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Nobody waits any more: whether it can take another request, or was closed."""
-        answer, self._answer, self._waiter = self._answer, None, None
-        if self._timer:
-            self._timer.cancel()
-        if self._is_open and answer and answer.is_done and not answer.is_last:
+        self._waiter = None
+        if self._is_open and self._answer.is_done and not self._answer.is_last:
             self._idle_since = self._loop.time()
             return True
         self.abort()
@@ -83,6 +86,8 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close it at once, whatever is under way."""
         self._is_open = False
+        if self._timer:
+            self._timer.cancel()
         if self._transport:
             self._transport.abort()
 
@@ -93,7 +98,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         answer = self._answer
-        if answer is None or answer.is_done:  # nobody asked for them
+        if answer.is_done:  # nobody asked for them
             self.abort()
             return
         self.has_heard = True
@@ -105,34 +110,46 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed."""
         self._is_open = False
-        if self._answer:
+        if self._timer:
+            self._timer.cancel()
+        if not self._answer.is_done:
             if isinstance(exc, OSError):
                 self._answer.fail(exc)
             else:
                 self._answer.end()
             self._wake()
 
-    async def _whole(self, request: bytes, answer: Answer, patience: Patience) -> Reply:
-        self._send(request, answer, patience)
-        while not answer.is_done:
+    async def _whole(self, request: bytes, patience: Patience) -> Reply:
+        self._send(request, patience)
+        while not self._answer.is_done:
             await self._news()
-        return answer.reply()
+        return self._answer.reply()
 
-    def _send(self, request: bytes, answer: Answer, patience: Patience) -> None:
-        self._answer = answer
+    def _send(self, request: bytes, patience: Patience) -> None:
         self.has_heard = False
         self._heard_at = self._loop.time()
         self._deadline = self._heard_at + patience.total
         self._silence = patience.silence
-        self._look()
+        late_at = self._heard_at + min(patience)
+        # Most timers would be cancelled: the one of an earlier request looks at this one too.
+        if self._timer is None or self._timer.when() > late_at:
+            self._look_at(late_at)
         self.transport.write(request)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
         """Whether the answer is late, and again once it may be."""
+        self._timer = None
+        if self._answer.is_done:
+            return
         late_at = min(self._deadline, self._heard_at + self._silence)
         if self._loop.time() < late_at:
-            self._timer = self._loop.call_at(late_at, self._look)
-        elif self._answer:
+            self._look_at(late_at)
+        else:
             self._answer.fail(TimeoutError("no answer in time"))
             self._wake()
 
