@@ -26,6 +26,12 @@ _SYCOPHANTIC = re.compile(
     r"|i(?:'|\u2019)?d be (?:happy|glad|delighted) to)\b\s*[!,.:]",
     re.IGNORECASE,
 )
+# Without one of these words at the beginning it finds nothing.
+_PRAISE_BEGINS = frozenset(
+    {"certainly", "absolutely", "of", "sure", "definitely", "what", "that's", "that\u2019s"}
+    | {"really", "very", "great", "excellent", "wonderful", "fantastic", "fascinating"}
+    | {"insightful", "brilliant", "good", "i'd", "i\u2019d"}
+)
 _REFUSAL = re.compile(
     r"\b(?:as an ai\b|as a (?:large )?language model|i(?:'|\u2019)?m (?:just |only )?an ai\b"
     r"|i am (?:just |only )?an ai\b"
@@ -48,7 +54,7 @@ _ENDS = re.compile(
 
 def is_empty(spoken: Spoken) -> bool:
     """Without a letter or a digit in any script."""
-    return not any(letter.isalnum() for letter in spoken.text)
+    return not words(spoken.text)
 
 
 def is_courtesy(text: str) -> bool:
@@ -65,7 +71,8 @@ def is_farewell_again(spoken: Spoken) -> bool:
 
 def is_sycophantic(spoken: Spoken) -> bool:
     """`Certainly!`, `Great question!`: what the Dria SDK's instruction prompt forbids."""
-    return _SYCOPHANTIC.match(spoken.text) is not None
+    may = not _PRAISE_BEGINS.isdisjoint(words(spoken.text)[:1])
+    return may and _SYCOPHANTIC.match(spoken.text) is not None
 
 
 def is_refusal(spoken: Spoken) -> bool:

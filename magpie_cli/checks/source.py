@@ -40,7 +40,7 @@ def repeats_itself(spoken: Spoken) -> bool:
     """
     if _goes_round(spoken.text):
         return True
-    like = [text for text in _own(spoken) if may_share(spoken.text, text, SAME)]
+    like = [text for text in _own(spoken) if may_share(spoken.text, text)]
     if not like or len(mine := words(spoken.text)) < FEWEST_WORDS:
         return False
     return any(share(ngrams(mine, 3), ngrams(words(text), 3)) > SAME for text in like)

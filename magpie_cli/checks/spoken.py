@@ -6,10 +6,6 @@ from typing import Literal, NamedTuple, Self
 
 from magpie_cli.checks.words import Text
 
-# Utterances, among them the speaker's own last two. What is known of one takes twenty times as much
-# memory as its words, and is found out again in 10 us.
-REMEMBERED = 4
-
 Speaker = Literal["instructor", "responder"]
 
 
@@ -40,8 +36,7 @@ class Scene:
     language: str | None = None
     min_words: int | None = None
     max_words: int | None = None
-    before: list[Text] = field(default_factory=list)
-    _heard: Text = field(default_factory=lambda: Text(""), init=False)
+    before: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.instructor_persona = Text(self.instructor_persona)
@@ -60,16 +55,17 @@ class Scene:
 
     def spoken(self, text: str, finish_reason: str | None = None) -> Spoken:
         """What may become the next utterance."""
-        self._heard = Text(text)
         mine, theirs = self.instructor_persona, self.responding_persona
         if self.speaker == "responder":
             mine, theirs = theirs, mine
         bounds = (self.language, self.min_words, self.max_words)
         before = tuple(self.before)
-        return Spoken(self._heard, self.speaker, before, mine, theirs, finish_reason, *bounds)
+        return Spoken(Text(text), self.speaker, before, mine, theirs, finish_reason, *bounds)
 
     def say(self, text: str) -> None:
-        """It is the next utterance."""
-        self.before.append(self._heard if self._heard == text else Text(text))
-        if len(self.before) > REMEMBERED:
-            self.before[-1 - REMEMBERED].forget()
+        """It is the next utterance.
+
+        What is known of it is not kept: its words take twenty times as much memory as it does, and
+        finding them anew less time than reading them there.
+        """
+        self.before.append(text)

@@ -12,6 +12,8 @@ Run = tuple[str, ...]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
+LONG = 6  # letters of a word that says what a text is about
+FEWEST_LONG, MOST_LONG = 4, 8  # such words that a text is known by
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 # Marks of English prose that alone would keep a text from being ASCII, which is split five times
 # as fast as a pattern does it. The apostrophe belongs to a word, and is \x01 for that while.
@@ -132,19 +134,28 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
     """
     own = words(str(text))  # of which nothing else is asked: they are not kept
     half = (size + 1) // 2  # so many from every so many on: a run holds one of these whole
-    return tuple(
-        max(own[start : start + half], key=len) for start in range(0, len(own) - half + 1, half)
-    )
+    blocks = zip(*(own[start::half] for start in range(half)), strict=False)
+    return tuple([max(block, key=len) for block in blocks])
 
 
-def may_share(part: str, whole: str, most: float) -> bool:
-    """Whether more than `most` of the three-word runs of `part` may stand in `whole`.
+@remembered
+def long_words(text: str) -> tuple[str, ...]:
+    """Some of its long words, by which a text is known again."""
+    return tuple([word for word in words(text)[::2] if len(word) >= LONG][:MOST_LONG])
 
-    False is certain, and costs a tenth of counting: each word that is not there ends a run of its
-    own, but the first two.
-    """
-    strange = len(vocabulary(part) - vocabulary(whole))
-    return strange < (1 - most) * len(words(part)) + 2
+
+def may_share(part: str, whole: str) -> bool:
+    """Whether most of `part` may stand in `whole`: half of its long words do, or there are few."""
+    known = long_words(part)
+    if len(known) < FEWEST_LONG:
+        return True
+    there = whole.casefold()
+    left = len(known) // 2  # that may be missing
+    for word in known:
+        left -= word not in there
+        if left < 0:
+            return False
+    return True
 
 
 def ngrams(tokens: Run, size: int) -> frozenset[Run]:
