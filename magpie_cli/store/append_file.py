@@ -132,10 +132,15 @@ def disk_errors(path: Path | str) -> Iterator[None]:
     """What the system refuses, as a MagpieError that names the file, or `path` for it."""
     try:
         yield
-    except BrokenPipeError as error:
-        raise OutputClosed("the reader of the output has gone away") from error
     except OSError as error:
-        raise MagpieError(
-            f"{error.filename or path} cannot be written: {error.strerror}",
-            "mend that and run the same command again; what is done stays done",
-        ) from error
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path | str) -> MagpieError:
+    """What `error`, of the file it names or of `path`, is to a user."""
+    if isinstance(error, BrokenPipeError):
+        return OutputClosed("the reader of the output has gone away")
+    return MagpieError(
+        f"{error.filename or path} cannot be written: {error.strerror}",
+        "mend that and run the same command again; what is done stays done",
+    )

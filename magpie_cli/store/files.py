@@ -13,7 +13,7 @@ from magpie_cli.ids import IdSet
 from magpie_cli.records import Failure, Outcome, PersonaPair, Utterance
 from magpie_cli.settings import Fsync
 from magpie_cli.store import disk
-from magpie_cli.store.append_file import AppendFile, disk_errors
+from magpie_cli.store.append_file import AppendFile, disk_error, disk_errors
 from magpie_cli.store.commit import Commit
 from magpie_cli.store.failures import FailedBefore, compact, forget
 from magpie_cli.store.lock import locked, remove_if_empty
@@ -132,8 +132,10 @@ class FileStore:
 
     def heard(self, id_: str, utterance: Utterance) -> None:
         """Keep one more utterance of a dialogue that is begun."""
-        with disk_errors(self._turn_log):
+        try:
             self._turns.add(id_, utterance)
+        except OSError as error:
+            raise disk_error(error, self._turn_log) from error
 
     async def write(self, outcome: Outcome) -> None:
         """Append one line to the output or to the failures."""
