@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024  # and what is read at once, 256 KiB: of all that is no body
 MAX_WORDS_BYTES = 64 * 1024  # of an error, or of a reply that is not looked at
 _WITHOUT_BODY = (204, 304)
-_SAY_WHERE_IT_ENDS = (b"content-length", b"transfer-encoding")
 
 
 class Reply(NamedTuple):
@@ -50,24 +49,28 @@ class Answer:
         self._most = most
         self._flows = flows
         self._has_body = has_body
-        self._status = self._size = self._header_bytes = 0
+        self._status = self._size = self._bodiless = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
         """More bytes of it."""
+        self._bodiless += len(data)  # until there is body among them: the parser keeps headers
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
             self.fail(ConnectionAbortedError("an answer in another protocol"))
         except HttpParserError as error:
             self.fail(ConnectionAbortedError(f"an answer that is no HTTP: {error}"))
+        if self._bodiless > MAX_HEADER_BYTES:
+            self.fail(ConnectionAbortedError("an answer that is no HTTP: endless headers"))
 
     def end(self) -> None:
         """No more bytes come, which may be how it says where it ends (RFC 9112, 6.3)."""
         self.is_last = True
-        names = {name.lower() for name, _ in self._headers}
-        if not self._status or self._status in _WITHOUT_BODY or names & {*_SAY_WHERE_IT_ENDS}:
+        headers = {name.lower(): value.lower() for name, value in self._headers}
+        ends = b"content-length" in headers or b"chunked" in headers.get(b"transfer-encoding", b"")
+        if not self._status or self._status in _WITHOUT_BODY or ends:
             self.fail(ConnectionResetError("the connection was closed before the answer's end"))
         self.is_done = True
 
@@ -99,14 +102,13 @@ class Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One before the body, or one behind a body in chunks, of which none counts."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            self.fail(ConnectionAbortedError("an answer that is no HTTP: endless headers"))
-        elif not self._status:
+        if not self._status:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """All of them; of an interim answer (RFC 9110, 15.2) none counts."""
+        """All of them; of an interim answer (RFC 9110, 15.2), or one behind it, none counts."""
+        if self.is_done:
+            return
         status = self._parser.get_status_code()
         if status < 200:
             self._headers.clear()
@@ -120,8 +122,10 @@ class Answer:
             self.is_flowing = True
 
     def on_body(self, body: bytes) -> None:
-        """A piece of it."""
+        """A piece of it; behind the headers of one without a body, what nobody asked for."""
+        self._bodiless = 0
         if self.is_done:
+            self.is_last = True
             return
         self._pieces.append(body)
         self._size += len(body)

@@ -49,6 +49,8 @@ class Connection(asyncio.Protocol):
         """The answer to a CONNECT: after a good one the bytes are another's. Raises OSError."""
         self._answer.begin(MAX_WORDS_BYTES, has_body=False)
         reply = await self._whole(request, patience)
+        if self._answer.is_last:  # bytes behind a good one are no TLS: there the client begins
+            self.abort()
         self._answer = Answer()
         return reply
 
