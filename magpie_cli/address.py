@@ -70,6 +70,7 @@ def find_proxy(base_url: str) -> str | None:
         parts = urlsplit(proxy)
         good = parts.scheme in PROXIES and parts.hostname and parts.port != 0
         good = good and not _NO_HOST.search(parts.hostname or "")
+        (parts.hostname or "").encode("idna")
         proxy.encode()
     except ValueError:
         good = False

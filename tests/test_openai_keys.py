@@ -287,6 +287,7 @@ async def test_a_password_in_an_address_is_not_repeated(user: str) -> None:
         "http://user:canary@a b:1",
         "http://user:canary\udcff@127.0.0.1:1",
         "ftp://user:canary@127.0.0.1:1",
+        f"http://user:canary@{'a' * 64}.invalid:1",
     ],
 )
 async def test_a_proxys_password_is_not_repeated(
