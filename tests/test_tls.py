@@ -8,7 +8,9 @@ import pytest
 import trustme
 
 from magpie_cli.engine import EngineRefused, Sampling
+from magpie_cli.errors import MagpieError
 from tests.chat_server import ChatServer
+from tests.raw_server import raw_server
 from tests.test_openai import MESSAGES, connected
 
 
@@ -46,3 +48,11 @@ async def test_an_unknown_authority_is_not_trusted(encrypted: ChatServer) -> Non
             pass
     assert "SSL_CERT_FILE" in str(caught.value.hint)
     assert not encrypted.asked
+
+
+async def test_a_server_that_closes_in_the_greeting_is_said_to() -> None:
+    """Asyncio's error has no words of its own there."""
+    async with raw_server(lambda peer: peer.reader.read(1)) as server:
+        with pytest.raises(MagpieError, match="the connection was closed"):
+            async with connected(server.url.replace("http", "https")):
+                pass

@@ -5,14 +5,16 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager
+from socket import gaierror
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from magpie_cli.address import find_proxy
 from magpie_cli.engines.http_answer import Reply
 from magpie_cli.engines.http_connection import Connection, Patience
+from magpie_cli.engines.http_reach import reach
+from magpie_cli.engines.http_reply import reason
 
 CONNECT_TIMEOUT = 5.0  # seconds, as all below
-SECOND_ADDRESS = 0.25  # until the next address of a name is tried too (RFC 8305)
 KEPT_FOR = 30.0  # idle; what stands between may forget a connection without a word
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
@@ -34,14 +36,16 @@ class HttpClient:
         self._is_forwarded = self._is_forwarded and not self._is_tls
 
     def head(self, method: str, url: str, headers: Mapping[str, str]) -> bytes:
-        """The beginning of each such request, without the length of its body."""
+        """The beginning of each such request, without the length of its body.
+
+        Raises ValueError where a header holds what none may: a line break, say.
+        """
         target = quote(urlsplit(url).path, safe=_IN_A_PATH) or "/"
         lines = {"Host": _netloc(self._url), "User-Agent": "magpie-cli", **headers}
         if self._proxy and self._is_forwarded:
             target = f"http://{lines['Host']}{target}"
             lines |= _credentials(self._proxy)
-        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        return f"{method} {target} HTTP/1.1\r\n{text}".encode("latin-1")
+        return _head(f"{method} {target} HTTP/1.1", lines)
 
     async def ask(
         self, head: bytes, body: bytes | None, most: int, seconds: float | None = None
@@ -77,7 +81,6 @@ class HttpClient:
                     yield pieces
         finally:
             connection.abort()
-            connection.rest()
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -111,11 +114,10 @@ class HttpClient:
     async def _connected(self) -> Connection:
         proxy, tls = self._proxy, self._trusted() if self._is_tls else None
         if proxy is None:
-            return await _open(self._url, tls)
+            return await reach(self._url.hostname or "", _port(self._url), tls)
         if not proxy.scheme.startswith("http"):
             return await self._through_socks(proxy, tls)
-        encrypted = self._trusted() if proxy.scheme == "https" else None
-        connection = await _open(proxy, encrypted)
+        connection = await self._reach_proxy(proxy)
         if not self._is_forwarded:
             with ExitStack() as unless_done:
                 unless_done.callback(connection.abort)
@@ -123,16 +125,24 @@ class HttpClient:
                 unless_done.pop_all()
         return connection
 
+    async def _reach_proxy(self, proxy: SplitResult) -> Connection:
+        tls = self._trusted() if proxy.scheme == "https" else None
+        try:
+            return await reach(proxy.hostname or "", _port(proxy), tls)
+        except (ConnectionError, gaierror) as error:
+            raise ConnectionRefusedError(f"the proxy: {reason(error)}") from error
+
     async def _through(self, connection: Connection, proxy: SplitResult) -> None:
         """Have the proxy connect to the server (RFC 9110, 9.3.6), and encrypt from there on."""
         host = f"{_host(self._url)}:{_port(self._url)}"
         lines = {"Host": host, **_credentials(proxy)}
-        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        request = f"CONNECT {host} HTTP/1.1\r\n{text}\r\n".encode("latin-1")
+        request = _request(_head(f"CONNECT {host} HTTP/1.1", lines), None)
         reply = await connection.tunnel(request, self.patience)
         if not reply.is_good:
-            raise ConnectionRefusedError(f"the proxy answered {reply.status}")
-        connection.rest()
+            why = ": it wants a user and a password" if reply.status == 407 else ""
+            raise ConnectionRefusedError(f"the proxy answered {reply.status}{why}")
+        if not connection.rest():
+            raise ConnectionResetError("the proxy closed the connection")
         transport = await asyncio.get_running_loop().start_tls(
             connection.transport, connection, self._trusted(), server_hostname=self._url.hostname
         )
@@ -141,17 +151,21 @@ class HttpClient:
         connection.connection_made(transport)
 
     async def _through_socks(self, proxy: SplitResult, tls: ssl.SSLContext | None) -> Connection:
-        from python_socks import ProxyError
+        from python_socks import ProxyConnectionError, ProxyError, ProxyType
         from python_socks.async_.asyncio import Proxy
 
+        kind = ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else ProxyType.SOCKS4
         remote = proxy.scheme in ("socks4a", "socks5h")  # who looks up the name
-        scheme = proxy.scheme[: len("socks5")]
-        url = proxy._replace(scheme=scheme, netloc=f"{_login(proxy)}{_host(proxy)}:{_port(proxy)}")
+        login = unquote(proxy.username or ""), unquote(proxy.password or "")
+        way = Proxy(kind, proxy.hostname or "", _port(proxy), *login, rdns=remote)
         try:
-            way = Proxy.from_url(url.geturl(), rdns=remote)
             socket = await way.connect(self._url.hostname or "", _port(self._url))
+        except ProxyConnectionError as error:
+            raise ConnectionRefusedError(f"the proxy: {reason(error)}") from error
         except ProxyError as error:
             raise ConnectionRefusedError(f"the proxy: {error}") from error
+        except ValueError as error:  # which would quote the password
+            raise ConnectionRefusedError("the proxy: a password it cannot be sent") from error
         host = self._url.hostname if tls else None
         loop = asyncio.get_running_loop()
         made = await loop.create_connection(Connection, sock=socket, ssl=tls, server_hostname=host)
@@ -180,11 +194,11 @@ async def open_client(
         await client.close()
 
 
-async def _open(url: SplitResult, tls: ssl.SSLContext | None) -> Connection:
-    made = await asyncio.get_running_loop().create_connection(
-        Connection, url.hostname or "", _port(url), ssl=tls, happy_eyeballs_delay=SECOND_ADDRESS
-    )
-    return made[1]
+def _head(first: str, headers: Mapping[str, str]) -> bytes:
+    lines = [first, *(f"{name}: {value}" for name, value in headers.items())]
+    if not all(line.isprintable() for line in lines):
+        raise ValueError("a line of a request with a character that cannot be printed")
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
 
 
 def _request(head: bytes, body: bytes | None) -> bytes:
@@ -201,10 +215,6 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
         return {}
     login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
     return {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"}
-
-
-def _login(proxy: SplitResult) -> str:
-    return f"{proxy.netloc.rpartition('@')[0]}@" if "@" in proxy.netloc else ""
 
 
 def _host(url: SplitResult) -> str:

@@ -48,4 +48,5 @@ def reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return error.strerror or str(error)
     found = _ERRNO.search(str(error))  # also of one address of several
-    return os.strerror(int(found[1])) if found else str(error)
+    said = os.strerror(int(found[1])) if found else str(error)
+    return said or "the connection was closed"  # of TLS, asyncio says nothing
