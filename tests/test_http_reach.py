@@ -17,8 +17,12 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 and ful
 def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> str:
     """A name with these addresses, in this order."""
 
-    async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
-        return [(0, 0, 0, "", (address, 0)) for address in addresses]
+    async def getaddrinfo(_: str, port: int, **__: object) -> list[tuple[object, ...]]:
+        families = (socket.AF_INET6 if ":" in each else socket.AF_INET for each in addresses)
+        return [
+            (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+            for family, address in zip(families, addresses, strict=True)
+        ]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     return "some.example"
@@ -90,11 +94,11 @@ async def test_several_addresses_that_do_not_answer_are_given_up(
 
 
 async def test_no_address_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one's error is that of all."""
+    """It is the error of all."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     before = open_files()
-    with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.1"):
+    with pytest.raises(ConnectionRefusedError):
         await reach(names(monkeypatch, "127.0.0.1", "::1"), port, None)
     await nothing_left(RawServer(), before)
 
