@@ -55,12 +55,21 @@ class Scene:
 
     def spoken(self, text: str, finish_reason: str | None = None) -> Spoken:
         """What may become the next utterance."""
+        speaker = self.speaker
         mine, theirs = self.instructor_persona, self.responding_persona
-        if self.speaker == "responder":
+        if speaker == "responder":
             mine, theirs = theirs, mine
-        bounds = (self.language, self.min_words, self.max_words)
-        before = tuple(self.before)
-        return Spoken(Text(text), self.speaker, before, mine, theirs, finish_reason, *bounds)
+        return Spoken(
+            Text(text),
+            speaker,
+            tuple(self.before),
+            mine,
+            theirs,
+            finish_reason,
+            self.language,
+            self.min_words,
+            self.max_words,
+        )
 
     def say(self, text: str) -> None:
         """It is the next utterance.

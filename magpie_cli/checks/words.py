@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from functools import wraps
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 Run = tuple[str, ...]
@@ -141,7 +142,8 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
 @remembered
 def long_words(text: str) -> tuple[str, ...]:
     """Some of its long words, by which a text is known again."""
-    return tuple([word for word in words(text)[::2] if len(word) >= LONG][:MOST_LONG])
+    long = (word for word in words(text)[::2] if len(word) >= LONG)
+    return tuple(islice(long, MOST_LONG))
 
 
 def may_share(part: str, whole: str) -> bool:

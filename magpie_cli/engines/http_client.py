@@ -53,14 +53,18 @@ class HttpClient:
         """The whole answer, of which no more than `most` bytes are read. Raises OSError."""
         request = _request(head, body)
         patience = Patience(seconds, seconds) if seconds else self.patience
-        connection = self._kept()
-        if connection:
+        kept = self._kept()
+        connection = kept or await self._connect()
+        while True:
             try:
-                return await self._asked(connection, request, most, patience)
-            except ConnectionError:  # closed before, as a server may at any time (RFC 9112, 9.5)
-                if connection.has_heard:
+                return await connection.ask(request, most, patience)
+            except ConnectionError:
+                if connection is not kept or connection.has_heard:
                     raise
-        return await self._asked(await self._connect(), request, most, patience)
+            finally:
+                if connection.rest():
+                    self._idle.append(connection)
+            connection = await self._connect()  # it was closed before, as may be (RFC 9112, 9.5)
 
     @asynccontextmanager
     async def open(
@@ -88,15 +92,6 @@ class HttpClient:
             connection.abort()
         self._idle.clear()
         await asyncio.sleep(0)  # until the loop has closed them
-
-    async def _asked(
-        self, connection: Connection, request: bytes, most: int, patience: Patience
-    ) -> Reply:
-        try:
-            return await connection.ask(request, most, patience)
-        finally:
-            if connection.rest():
-                self._idle.append(connection)
 
     def _kept(self) -> Connection | None:
         """One that has had an answer before."""

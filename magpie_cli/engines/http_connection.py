@@ -40,15 +40,21 @@ class Connection(asyncio.Protocol):
         """Whether it is open, and has not been idle for longer than so many seconds."""
         return self._is_open and self._loop.time() - self._idle_since < kept_for
 
-    async def ask(self, request: bytes, most: int, patience: Patience) -> Reply:
+    async def ask(
+        self, request: bytes, most: int, patience: Patience, *, has_body: bool = True
+    ) -> Reply:
         """The whole answer, but no more than `most` bytes of its body. Raises OSError."""
-        self._answer.begin(most)
-        return await self._whole(request, patience)
+        answer = self._answer
+        answer.begin(most, has_body=has_body)
+        self._send(request, patience)
+        while not answer.is_done:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return answer.reply()
 
     async def tunnel(self, request: bytes, patience: Patience) -> Reply:
         """The answer to a CONNECT: after a good one the bytes are another's. Raises OSError."""
-        self._answer.begin(MAX_WORDS_BYTES, has_body=False)
-        reply = await self._whole(request, patience)
+        reply = await self.ask(request, MAX_WORDS_BYTES, patience, has_body=False)
         if self._answer.is_last:  # bytes behind a good one are no TLS: there the client begins
             self.abort()
         self._answer = Answer()
@@ -60,7 +66,8 @@ class Connection(asyncio.Protocol):
         answer.begin(MAX_WORDS_BYTES, flows=True)
         self._send(request, patience)
         while not (answer.is_done or answer.is_flowing):
-            await self._news()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         return None if answer.is_flowing else answer.reply()
 
     async def pieces(self) -> AsyncGenerator[bytes]:
@@ -70,7 +77,8 @@ class Connection(asyncio.Protocol):
             if piece := answer.take():
                 yield piece
             elif not answer.is_done:
-                await self._news()
+                self._waiter = self._loop.create_future()
+                await self._waiter
             elif answer.error:
                 raise answer.error
             else:
@@ -121,12 +129,6 @@ class Connection(asyncio.Protocol):
                 self._answer.end()
             self._wake()
 
-    async def _whole(self, request: bytes, patience: Patience) -> Reply:
-        self._send(request, patience)
-        while not self._answer.is_done:
-            await self._news()
-        return self._answer.reply()
-
     def _send(self, request: bytes, patience: Patience) -> None:
         self.has_heard = False
         self._heard_at = self._loop.time()
@@ -154,11 +156,6 @@ class Connection(asyncio.Protocol):
         else:
             self._answer.fail(TimeoutError("no answer in time"))
             self._wake()
-
-    async def _news(self) -> None:
-        """Until there is more of the answer."""
-        self._waiter = self._loop.create_future()
-        await self._waiter
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

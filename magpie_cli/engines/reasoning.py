@@ -31,6 +31,8 @@ def split_reasoning(text: str, apart: str | None = None) -> tuple[str, str | Non
     if "<" in text:
         for pattern in (_PAIR, _UNOPENED, _UNCLOSED):
             text = pattern.sub(take, text)
+    if not thoughts:
+        return text.strip(), None
     stripped = (thought.strip() for thought in thoughts)
     return text.strip(), "\n\n".join(filter(None, stripped)) or None
 

@@ -10,14 +10,16 @@ class Window:
     def __init__(self, seconds: int, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._counts: deque[tuple[int, int]] = deque()
+        self._counts: deque[list[int]] = deque()  # of each second: which, and how many
         self._total = 0
 
     def add(self) -> None:
         """One more, now."""
         now = int(self._clock())
-        count = self._counts.pop()[1] if self._counts and self._counts[-1][0] == now else 0
-        self._counts.append((now, count + 1))
+        if self._counts and self._counts[-1][0] == now:
+            self._counts[-1][1] += 1
+        else:
+            self._counts.append([now, 1])
         self._total += 1
 
     @property

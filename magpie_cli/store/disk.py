@@ -25,9 +25,9 @@ def open_append(path: Path) -> int:
 
 def write_all(fd: int, data: bytes) -> None:
     """A nearly full disk takes a part first and says so only at the next write."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def cut(fd: int, size: int) -> None:
