@@ -15,7 +15,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 LOOK_SECONDS = 0.1  # between two looks at the processes
 LONGEST = 3600.0  # seconds that a command may take
 LOG_SHOWN = 2_000  # characters of what a command that failed said last
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_")}
+# What pip has installed is compiled already: so is everybody's here, from the second run on.
+ENVIRONMENT = {
+    k: v
+    for k, v in os.environ.items()
+    if not k.startswith("MAGPIE_") and k != "PYTHONDONTWRITEBYTECODE"
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The app that the commands belong to, how they print, and what their options have in common."""
 
+import atexit
+import gc
 import os
 import shutil
 import signal
@@ -34,6 +36,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The `magpie` command."""
+    # What start-up makes stays, and at the end nothing needs to be found that could go: 30 ms.
+    gc.set_threshold(10_000, 50)
+    atexit.register(gc.freeze)
     # Ctrl-C ends it silently by SIGINT, as a shell loop needs it, until a run takes over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
