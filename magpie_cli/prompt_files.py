@@ -12,6 +12,7 @@ FILES = {
     "responder.md": "responding_persona",
     "opener.md": None,
 }
+MOST_BYTES = 1024 * 1024  # of a file: no model reads more
 _NAMES = ", ".join(f"{{{name}}}" for name in BUILT_IN)
 
 
@@ -56,7 +57,7 @@ def _read_role(folder: Path, name: str) -> str:
             if not any((folder / other).exists() for other in FILES)
             else f"add {name}; magpie prompts copy NEW_FOLDER writes magpie's own",
         )
-    text = _read(path)
+    text = read_text(path)
     persona = FILES[name]
     if persona and f"{{{persona}}}" not in text:
         raise UsageError(
@@ -70,16 +71,21 @@ def _system(given: str | None) -> str | None:
     if given is None:
         return None
     if given.startswith("@"):
-        return _read(Path(given[1:]))
+        return read_text(Path(given[1:]))
     if not given.strip():
         raise UsageError("--system is empty", "say what the responder is to obey, or leave it out")
     return given.strip()
 
 
-def _read(path: Path) -> str:
-    """The text without what stands around it."""
+def read_text(path: Path) -> str:
+    """What is in a file that is to be sent, without what stands around it.
+
+    Raises UsageError where it is missing, empty, not UTF-8, or larger than MOST_BYTES.
+    """
     try:
-        text = path.read_text("utf-8-sig").strip()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} is not UTF-8: byte {error.start + 1}", "save it as UTF-8"
@@ -88,6 +94,8 @@ def _read(path: Path) -> str:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}", "name a file that can be"
         ) from error
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"{path} is over {MOST_BYTES:,} bytes", "name a file with a prompt in it")
     if not text:
         raise UsageError(f"{path} is empty", "say in it what is to be sent")
     return text

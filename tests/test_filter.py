@@ -246,7 +246,11 @@ def test_rows_that_stay_are_the_same_bytes() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.sampled_from([*MISBEHAVED, "good", "broken"]), max_size=8))
+@given(
+    st.lists(st.sampled_from([*MISBEHAVED, "good", "broken"]), max_size=8).filter(
+        lambda kinds: not kinds or {*kinds} != {"broken"}
+    )
+)
 def test_no_row_is_lost(kinds: list[str]) -> None:
     """Kept and rejected are all rows, each in one of the files, in their order."""
     lines = [
@@ -267,6 +271,16 @@ def test_no_row_is_lost(kinds: list[str]) -> None:
 
 def _as_it_was(rejected: dict[str, Any]) -> bytes:
     return b"{\n" if "input" in rejected else Record.from_json(json.dumps(rejected)).to_json()
+
+
+def test_a_file_without_a_dialogue_is_a_slip() -> None:
+    """It is said so, and no file is made that would look like a result."""
+    Path("pairs.jsonl").write_text('{"instructor_persona":"a","responding_persona":"b"}\n' * 3)
+    with pytest.raises(UsageError, match=r"pairs\.jsonl holds no dialogue: line 1: ") as caught:
+        filter_rows("pairs.jsonl", "clean.jsonl", rules_of(), rejected="rejected.jsonl")
+    assert "magpie generate" in str(caught.value.hint)
+    assert not Path("clean.jsonl").exists()
+    assert not Path("rejected.jsonl").exists()
 
 
 def test_a_name_that_is_no_check_is_refused() -> None:

@@ -308,3 +308,9 @@ def test_a_killed_run_goes_on_with_the_same_words(
     assert len(server.asked) == (1 if topic == "moths" else 4)
     [row] = rows_of(tmp_path / "out.jsonl")
     assert (len(row["dialogue"]), row["system"]) == (4, "Be brief.")
+
+
+def test_a_file_without_end_is_no_prompt() -> None:
+    """No more than a model could read is read of it."""
+    with pytest.raises(UsageError, match="over 1,048,576 bytes"):
+        read_prompts(None, "@/dev/zero")

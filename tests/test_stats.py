@@ -1,6 +1,7 @@
 """`magpie stats`: what it measures is what is there, in memory that does not grow."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -210,3 +211,12 @@ def test_the_commonest_are_right_within_what_is_said(lists: list[list[int]], kep
         assert found.get(thing, 0) <= count <= found.get(thing, 0) + table.missed
     assert table.distinct <= len(true)
     assert table.forgot or found == dict(true)
+
+
+def test_a_file_whose_name_is_not_utf_8_has_statistics_too(magpie: Magpie, tmp_path: Path) -> None:
+    """Its name comes with the bytes as JSON can say them."""
+    (tmp_path / os.fsdecode(b"\xff.jsonl")).write_bytes(record().to_json())
+    done = magpie("stats", os.fsdecode(b"\xff.jsonl"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert "\\udcff.jsonl" in done.stdout
+    assert json.loads(done.stdout)["rows"] == 1

@@ -171,9 +171,7 @@ def print_sections(sections: "tuple[Section, ...]", *, err: bool = False) -> Non
 
 def print_json(value: object, *, err: bool = False) -> None:
     """An answer, for a program; on stderr where stdout has rows."""
-    import orjson
+    from magpie_cli.terminal import as_json, for_terminal
 
-    from magpie_cli.terminal import for_terminal
-
-    line = for_terminal(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    line = for_terminal(as_json(value))
     typer.echo(Redactor.of(os.environ).line(line), err=err)

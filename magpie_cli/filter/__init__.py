@@ -112,6 +112,7 @@ def filter_rows(
                 keep(row.line + b"\n")
             elif drop:
                 drop(_rejected(row, reasons, other))
+        tally.refuse_none(source)
     return tally.report(source, output, rejected)
 
 
@@ -170,6 +171,15 @@ class _Tally:
             self._alone[reasons[0]] += 1
         if reasons == [NO_RECORD] and len(self._no_records) < SHOWN:
             self._no_records.append(f"line {row.number}: {row.why}")
+
+    def refuse_none(self, source: str) -> None:
+        """Raise UsageError where there are lines, and none is a row: the name is a slip."""
+        if self._rows and self._rules[NO_RECORD] == self._rows:
+            first = self._no_records[0]
+            raise UsageError(
+                f"{input_name(source)} holds no dialogue: {first}",
+                "name the output of magpie generate",
+            )
 
     def report(self, source: str, output: str, rejected: str | None) -> Report:
         rules = (RuleCount(name, n, self._alone[name]) for name, n in self._rules.most_common())

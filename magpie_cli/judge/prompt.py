@@ -10,6 +10,7 @@ import orjson
 from magpie_cli.engine import Message
 from magpie_cli.errors import UsageError
 from magpie_cli.judge.scores import CATEGORIES, DIFFICULTIES
+from magpie_cli.prompt_files import read_text
 from magpie_cli.prompts import fill, inert, names_in
 from magpie_cli.records import Record
 
@@ -32,14 +33,7 @@ class JudgePrompt:
         """The one at `path`, or magpie's own. Raises UsageError where it cannot be used."""
         if path is None:
             return cls((files("magpie_cli") / "prompts" / "judge.md").read_text("utf-8").strip())
-        try:
-            template = Path(path).read_text("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"--prompt {path} is not UTF-8", "iconv -t UTF-8") from error
-        except OSError as error:
-            raise UsageError(
-                f"--prompt {path} cannot be read: {error.strerror}", "check the path"
-            ) from error
+        template = read_text(Path(path))
         named = names_in(template)
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
         for name in named:
