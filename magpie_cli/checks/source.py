@@ -4,6 +4,7 @@ from magpie_cli.checks.spoken import Spoken
 from magpie_cli.checks.words import (
     SCRIPTS,
     anchors,
+    long_words,
     may_share,
     ngrams,
     phrases,
@@ -40,7 +41,9 @@ def repeats_itself(spoken: Spoken) -> bool:
     """
     if _goes_round(spoken.text):
         return True
-    like = [text for text in _own(spoken) if may_share(spoken.text, text)]
+    own = _own(spoken)
+    known = long_words(spoken.text) if own else ()
+    like = [text for text in own if may_share(known, text)]
     if not like or len(mine := words(spoken.text)) < FEWEST_WORDS:
         return False
     return any(share(ngrams(mine, 3), ngrams(words(text), 3)) > SAME for text in like)

@@ -139,16 +139,17 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
     return tuple([max(block, key=len) for block in blocks])
 
 
-@remembered
 def long_words(text: str) -> tuple[str, ...]:
     """Some of its long words, by which a text is known again."""
     long = (word for word in words(text)[::2] if len(word) >= LONG)
     return tuple(islice(long, MOST_LONG))
 
 
-def may_share(part: str, whole: str) -> bool:
-    """Whether most of `part` may stand in `whole`: half of its long words do, or there are few."""
-    known = long_words(part)
+def may_share(known: tuple[str, ...], whole: str) -> bool:
+    """Whether most of the text with these long words may stand in `whole`: half of them do.
+
+    Where they are few, that is not said.
+    """
     if len(known) < FEWEST_LONG:
         return True
     there = whole.casefold()
