@@ -48,10 +48,6 @@ class Text(str):
     __slots__ = ("different", "known", "words")
 
     def __init__(self, _text: str) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """All but the text itself; it is found out again where it is asked for."""
         self.words: Run | None = None
         self.different: frozenset[str] | None = None
         self.known: dict[tuple[Any, ...], object] = {}
@@ -141,13 +137,18 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
 
 @remembered
 def long_words(text: str) -> tuple[str, ...]:
-    """Some of its long words, by which a text is known again."""
-    long = (word for word in words(text)[::2] if len(word) >= LONG)
+    """Some of its long words, from all over it, by which a text is known again."""
+    own = words(text)
+    every = max(2, len(own) // (5 * MOST_LONG))  # one word of five is long, or more
+    long = (word for word in own[::every] if len(word) >= LONG)
     return tuple(islice(long, MOST_LONG))
 
 
 def may_share(part: str, whole: str) -> bool:
-    """Whether most of `part` may stand in `whole`: half of its long words do, or there are few."""
+    """Whether most of `part` may stand in `whole`: half of its long words do, or there are few.
+
+    False is likely, and not certain: that much costs a tenth of counting runs of words.
+    """
     known = long_words(part)
     if len(known) < FEWEST_LONG:
         return True
