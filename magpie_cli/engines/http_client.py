@@ -179,8 +179,8 @@ async def open_client(
 ) -> AsyncIterator[HttpClient]:
     """Connections to `url`, through the environment's proxy if it is not on loopback.
 
-    A request may take so many `seconds`, and be silent for `silence` of them. Raises UsageError
-    where the proxy is no address.
+    An answer may take so many `seconds`, and be silent for `silence` of them; connecting before it
+    has CONNECT_TIMEOUT of its own. Raises UsageError where the proxy is no address.
     """
     patience = Patience(seconds, min(silence or seconds, seconds))
     client = HttpClient(url, patience, find_proxy(url))
