@@ -7,7 +7,7 @@ from urllib.request import getproxies, proxy_bypass
 from magpie_cli.errors import UsageError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")  # any other is passed by
+PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 _NO_HOST = re.compile(
     r"""[\s<>^`{|}%"\\]"""
@@ -55,9 +55,9 @@ def check_key(variable: str, key: str, url: str) -> None:
 
 
 def find_proxy(base_url: str) -> str | None:
-    """HTTPS_PROXY and its kin, as urllib finds them.
+    """HTTPS_PROXY and its kin, as urllib finds them; None on loopback, and where none is set.
 
-    Raises UsageError where it is no address.
+    Raises UsageError where it is no address, or of a scheme that is not in PROXIES.
     """
     url = urlsplit(base_url)
     if url.hostname in LOOPBACK or proxy_bypass(url.hostname or ""):
@@ -75,13 +75,8 @@ def find_proxy(base_url: str) -> str | None:
     except ValueError:
         good = False
     if not good:
-        raise no_proxy_there(url.scheme)
+        variable = f"{url.scheme.upper()}_PROXY"  # what it holds may be a password: not repeated
+        raise UsageError(
+            f"{variable} is not the address of a proxy", f"export {variable}=http://host:port"
+        )
     return proxy
-
-
-def no_proxy_there(scheme: str) -> UsageError:
-    """The error for a proxy that is no address; it may hold a password, and is not repeated."""
-    variable = f"{scheme.upper()}_PROXY"
-    return UsageError(
-        f"{variable} is not the address of a proxy", f"export {variable}=http://host:port"
-    )

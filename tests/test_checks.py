@@ -58,6 +58,8 @@ BAD: dict[str, list[Spoken]] = {
         said("Great question! It is in the drawer."),
         said("That's such a fascinating question, and the answer is long."),
         said("Of course, here it is."),
+        said("Thats a good point, and I had not seen it."),
+        said("\u201cId be glad to!\u201d"),
         asked("What an excellent point! And the key?"),
     ],
     "refusal": [

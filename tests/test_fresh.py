@@ -25,9 +25,9 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
-def _run(command: str, folder: Path, **environment: str) -> None:
+def _run(command: str, folder: Path) -> None:
     """Run it as a newcomer's shell would, outside this virtual environment."""
-    outside = clean_environment() | environment
+    outside = clean_environment()
     here = outside.pop("VIRTUAL_ENV", None)
     path = outside["PATH"].split(os.pathsep)
     if here:

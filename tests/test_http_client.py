@@ -393,8 +393,7 @@ async def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.Mon
                 server = RawServer(address[1])
                 before = open_files()
                 task = asyncio.create_task(asked(client, server))
-                await asyncio.sleep(0.1)
-                assert open_files() > before
+                await until(lambda: open_files() > before, "it connects")
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task

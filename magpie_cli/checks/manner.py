@@ -28,9 +28,10 @@ _SYCOPHANTIC = re.compile(
 )
 # Without one of these words at the beginning it finds nothing.
 _PRAISE_BEGINS = frozenset(
-    {"certainly", "absolutely", "of", "sure", "definitely", "what", "that's", "that\u2019s"}
+    {"certainly", "absolutely", "of", "sure", "definitely", "what"}
+    | {"that's", "that\u2019s", "thats"}
     | {"really", "very", "great", "excellent", "wonderful", "fantastic", "fascinating"}
-    | {"insightful", "brilliant", "good", "i'd", "i\u2019d"}
+    | {"insightful", "brilliant", "good", "i'd", "i\u2019d", "id"}
 )
 _REFUSAL = re.compile(
     r"\b(?:as an ai\b|as a (?:large )?language model|i(?:'|\u2019)?m (?:just |only )?an ai\b"

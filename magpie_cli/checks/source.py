@@ -37,6 +37,7 @@ def leaks_persona(spoken: Spoken) -> bool:
 def repeats_itself(spoken: Spoken) -> bool:
     """Most of what the same speaker said before, or the same words round and round.
 
+    Only what shares long words with an earlier utterance is compared with it (`may_share`).
     AgentLaboratory #82; the ratio of distinct words after Gopher's rules (2112.11446).
     """
     if _goes_round(spoken.text):

@@ -48,10 +48,6 @@ class Text(str):
     __slots__ = ("different", "known", "words")
 
     def __init__(self, _text: str) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """All but the text itself; it is found out again where it is asked for."""
         self.words: Run | None = None
         self.different: frozenset[str] | None = None
         self.known: dict[tuple[Any, ...], object] = {}
@@ -140,15 +136,18 @@ def anchors(text: str, size: int) -> tuple[str, ...]:
 
 
 def long_words(text: str) -> tuple[str, ...]:
-    """Some of its long words, by which a text is known again."""
-    long = (word for word in words(text)[::2] if len(word) >= LONG)
+    """Some of its long words, from all over it, by which a text is known again."""
+    own = words(text)
+    every = max(2, len(own) // (5 * MOST_LONG))  # one word of five is long, or more
+    long = (word for word in own[::every] if len(word) >= LONG)
     return tuple(islice(long, MOST_LONG))
 
 
 def may_share(known: tuple[str, ...], whole: str) -> bool:
     """Whether most of the text with these long words may stand in `whole`: half of them do.
 
-    Where they are few, that is not said.
+    False is likely, and not certain: that much costs a tenth of counting runs of words. Where the
+    words are few, it is True.
     """
     if len(known) < FEWEST_LONG:
         return True

@@ -43,7 +43,7 @@ class Answer:
     def begin(self, most: int, *, flows: bool = False, has_body: bool = True) -> None:
         """Read at most `most` bytes of body, unless a good answer `flows`.
 
-        With `has_body` false it ends with its headers, where it is good: that of a CONNECT.
+        With `has_body` false it ends with its headers: that of a CONNECT.
         """
         self.is_done = self.is_flowing = False
         self._most = most
@@ -85,6 +85,7 @@ class Answer:
         if self.error:
             raise self.error
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = [body]  # and not both: it may be of many megabytes
         is_cut = self._size > self._most
         return Reply(self._status, self._headers, body[: self._most] if is_cut else body, is_cut)
 
@@ -114,10 +115,11 @@ class Answer:
             self._headers.clear()
             return
         self._status = status
-        if status >= 300:
-            self._most = min(self._most, MAX_WORDS_BYTES)
-        elif not self._has_body:
+        if not self._has_body:
             self.is_done = True
+            self.is_last = status >= 300
+        elif status >= 300:
+            self._most = min(self._most, MAX_WORDS_BYTES)
         elif self._flows:
             self.is_flowing = True
 

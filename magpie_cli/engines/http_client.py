@@ -5,7 +5,6 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from socket import gaierror
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from magpie_cli.address import find_proxy
@@ -124,7 +123,9 @@ class HttpClient:
         tls = self._trusted() if proxy.scheme == "https" else None
         try:
             return await reach(proxy.hostname or "", _port(proxy), tls)
-        except (ConnectionError, gaierror) as error:
+        except ssl.SSLCertVerificationError:  # which has a hint of its own
+            raise
+        except OSError as error:
             raise ConnectionRefusedError(f"the proxy: {reason(error)}") from error
 
     async def _through(self, connection: Connection, proxy: SplitResult) -> None:
@@ -159,8 +160,8 @@ class HttpClient:
             raise ConnectionRefusedError(f"the proxy: {reason(error)}") from error
         except ProxyError as error:
             raise ConnectionRefusedError(f"the proxy: {error}") from error
-        except ValueError as error:  # which would quote the password
-            raise ConnectionRefusedError("the proxy: a password it cannot be sent") from error
+        except ValueError:  # which would quote the password
+            raise ConnectionRefusedError("the proxy: a password it cannot be sent") from None
         host = self._url.hostname if tls else None
         loop = asyncio.get_running_loop()
         made = await loop.create_connection(Connection, sock=socket, ssl=tls, server_hostname=host)
@@ -178,8 +179,8 @@ async def open_client(
 ) -> AsyncIterator[HttpClient]:
     """Connections to `url`, through the environment's proxy if it is not on loopback.
 
-    A request may take so many `seconds`, and be silent for `silence` of them. Raises UsageError
-    where the proxy is no address.
+    An answer may take so many `seconds`, and be silent for `silence` of them; connecting before it
+    has CONNECT_TIMEOUT of its own. Raises UsageError where the proxy is no address.
     """
     patience = Patience(seconds, min(silence or seconds, seconds))
     client = HttpClient(url, patience, find_proxy(url))
