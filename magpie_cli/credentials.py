@@ -45,7 +45,7 @@ def read_token(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path") from error
     except UnicodeDecodeError:
         token = ""
-    if not token or len(token.splitlines()) > 1:
+    if not token or not token.isprintable():
         raise UsageError(f"{path} does not hold a token alone", "one line, nothing else")
     return token
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import orjson
 
 from magpie_cli.checks.spoken import Scene, Spoken
-from magpie_cli.errors import InvalidRecord
-from magpie_cli.lines import breaks, is_pipe, open_bytes
+from magpie_cli.errors import InvalidRecord, UsageError
+from magpie_cli.lines import breaks, input_name, is_pipe, open_bytes
 from magpie_cli.records import Record
 
+MAX_ROW_BYTES = 64 * 1024 * 1024  # what is thought at each utterance may be long
 SAFE_BRACKETS = 200  # a line with no more of them is not nested too deep
+
+_NO_OUTPUT = "name what magpie generate -o wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +34,43 @@ class Row:
 def read_rows(path: str) -> Iterator[Row]:
     """Each line of `path` that is not blank, `-` being standard input; gzip and Zstandard too.
 
-    Raises UsageError where there is no such file, MagpieError where it breaks off.
+    Raises UsageError where there is no such file, or one without lines, MagpieError where it breaks
+    off.
     """
     stream = open_bytes(path)
     number = 0
     try:
         while True:
             with breaks(path, f"after line {number}"):
-                line = stream.readline()
+                line = stream.readline(MAX_ROW_BYTES + 1)
             if not line:
                 return
             number += 1
+            if len(line) > MAX_ROW_BYTES:
+                where = f"{input_name(path)}: line {number} is over {MAX_ROW_BYTES:,} bytes"
+                raise UsageError(where, _NO_OUTPUT)
             if text := line.strip(b" \t\r\n"):
                 yield read_row(number, text)
     finally:
         if not is_pipe(path):
             stream.close()
+
+
+def refuse_without_rows(path: str) -> None:
+    """Raise UsageError where there are lines, and none is a record: the name is a slip.
+
+    Of a pipe, which can be read once, that is not found out.
+    """
+    if path == "-" or not Path(path).is_file():
+        return
+    first: Row | None = None
+    for row in read_rows(path):
+        if row.record:
+            return
+        first = first or row
+    if first:
+        where = f"{input_name(path)} holds no dialogue: line {first.number}: {first.why}"
+        raise UsageError(where, _NO_OUTPUT)
 
 
 def spoken(

@@ -8,6 +8,11 @@ from typing import Literal, Self
 from magpie_cli.errors import UsageError
 
 MAX_TURNS = 1000  # a dialogue; more is a slip, and no model's context holds it
+MOST_AT_ONCE = 100_000  # in flight; each takes memory before it takes anything else
+MOST_SAMPLES = 1_000_000  # of a pair
+MOST_TOKENS = 2**31 - 1  # of an utterance, as servers count them
+MOST_SEED = 2**63 - 1  # what JSON's readers take for a whole number
+MOST_TEMPERATURE = 100
 LONGEST_WAIT = 7 * 24 * 3600  # seconds; more is a slip
 
 ProgressMode = Literal["auto", "bar", "log", "none"]

@@ -24,11 +24,10 @@ from magpie_cli.lines import (
 )
 from magpie_cli.personas import NO_COLUMNS, DonePair, PairReader, bad_line, max_turns
 from magpie_cli.records import Failure, PersonaPair, Record
-from magpie_cli.rows import read_row
+from magpie_cli.rows import MAX_ROW_BYTES, read_row
 from magpie_cli.store import id_by_bytes
 
 BAD_LINES_SHOWN = 10
-MAX_ROW_BYTES = 64 * 1024 * 1024  # what is thought at each utterance may be long
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def test_a_token_file_holds_the_key(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "\n", "one\ntwo", "naïve"])
+@pytest.mark.parametrize("text", ["", "\n", "one\ntwo", "naïve", "a\0b"])
 def test_a_file_that_holds_no_token_is_named(tmp_path: Path, text: str) -> None:
     """An empty file, or one with more than one line, is a usage error."""
     (tmp_path / "token").write_text(text)

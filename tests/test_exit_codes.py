@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from aiohttp import web
 from magpie_cli.errors import UsageError
 from magpie_cli.store import check_output
 from tests.chat_server import ChatServer, refuses
-from tests.conftest import Magpie, rows_of
+from tests.conftest import Magpie, clean_environment, rows_of
 from tests.processes import end, feed, started
 from tests.test_store import snapshot
 
@@ -82,6 +84,64 @@ def test_what_cannot_be_used_is_one_sentence_and_a_hint(
     assert hint.startswith("hint: ")
     assert len(hint) > len("hint: ")
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "flag", ["--concurrency", "--samples", "--seed", "--max-tokens", "--temperature", "--turns"]
+)
+def test_a_number_that_is_a_slip_is_refused(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, flag: str
+) -> None:
+    """It takes no memory, and leaves no file."""
+    path = pairs(1)
+    before = snapshot(tmp_path)
+    done = magpie("generate", path, "--engine", "echo", "-o", "out.jsonl", flag, "9" * 23)
+    assert done.returncode == 2, done.stderr
+    assert flag in done.stderr
+    assert "Traceback" not in done.stderr
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_that_is_too_long_is_named(magpie: Magpie, pairs: Pairs, length: int) -> None:
+    """Its own, or that of the failures beside it."""
+    done = magpie("generate", pairs(1), "--engine", "echo", "-o", "o" * length)
+    assert done.returncode in (1, 2)
+    assert "File name too long" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_link_that_leads_to_itself_is_no_file(tmp_path: Path, magpie: Magpie) -> None:
+    """Wherever it is named."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "pairs.jsonl").write_text('{"instructor_persona":"a","responding_persona":"b"}\n')
+    for more in (("-o", "loop"), ("-o", "out.jsonl", "--failures", "loop")):
+        done = magpie(*ECHO, *more)
+        assert done.returncode in (1, 2), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("models",), ("stats", "out.jsonl"), ("--help",)])
+def test_an_answer_that_cannot_be_written_is_an_error(
+    tmp_path: Path, magpie: Magpie, pairs: Pairs, command: tuple[str, ...]
+) -> None:
+    """On a full disk, in one line; without a standard output there is nothing to say."""
+    assert magpie("generate", pairs(1), "--engine", "echo", "-o", "out.jsonl").returncode == 0
+    magpie_here = (sys.executable, "-m", "magpie_cli", *command)
+    for redirection, code in ((">/dev/full", 1), (">&-", 0)):
+        done = subprocess.run(
+            ("/bin/sh", "-c", f'"$@" {redirection}', "sh", *magpie_here),
+            cwd=tmp_path,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert ("No space left" in done.stderr) == (code == 1)
+        assert "Traceback" not in done.stderr
+        assert "Exception" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from magpie_cli.engines.http_answer import Reply
-from magpie_cli.engines.http_client import HttpClient
+from magpie_cli.engines.http_client import HttpClient, ProxyError
 from tests.raw_server import CALM, Peer, Play, answers, ends, nothing_left, open_files, raw_server
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -296,7 +296,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named() -> None:
     for scheme in ("http", "https", "socks5"):
         for url in ("http://a.example", "https://a.example"):
             async with opened(url, f"{scheme}://255.255.255.255:1") as client:
-                with pytest.raises(ConnectionRefusedError, match=r"^the proxy: "):
+                with pytest.raises(ProxyError, match=r"^the proxy: "):
                     await asked(client, url)
 
 
@@ -371,9 +371,7 @@ async def test_a_socks_proxy_gets_its_password() -> None:
                 assert (await asked(client, url)).body == b"hi"
             before = open_files()
             async with opened(url, f"socks5h://me:canary@{place}") as client:
-                with pytest.raises(
-                    ConnectionRefusedError, match=r"the proxy: .*password"
-                ) as caught:
+                with pytest.raises(ProxyError, match=r"the proxy: .*password") as caught:
                     await asked(client, url)
                 await nothing_left(proxy, before)
     assert "canary" not in str(caught.value)
@@ -386,7 +384,7 @@ async def test_a_login_that_socks_cannot_send_is_said(login: str) -> None:
         before = open_files()
         url = f"http://{NAME}"
         async with opened(url, f"socks5h://{login}127.0.0.1:{proxy.port}") as client:
-            with pytest.raises(ConnectionRefusedError, match="the proxy: a password") as caught:
+            with pytest.raises(ProxyError, match="the proxy: a password") as caught:
                 await asked(client, url)
             await nothing_left(proxy, before)
     shown = "".join(format_exception(caught.value))
@@ -417,7 +415,7 @@ async def test_a_socks_proxy_that_refuses_is_named(greeting: bytes, words: str) 
         before = open_files()
         url = f"http://{NAME}"
         async with opened(url, f"socks5h://127.0.0.1:{proxy.port}") as client:
-            with pytest.raises(ConnectionRefusedError, match=words):
+            with pytest.raises(ProxyError, match=words):
                 await asked(client, url)
             await nothing_left(proxy, before)
 

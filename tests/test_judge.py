@@ -458,5 +458,16 @@ def test_a_prompt_that_cannot_be_used_is_refused(
     command = ("judge", "rows.jsonl", "-o", "scored.jsonl", "--engine", "echo")
     done = magpie(*command, "--prompt", "nowhere.md")
     assert done.returncode == 2
-    assert "--prompt nowhere.md cannot be read" in done.stderr
+    assert "nowhere.md cannot be read" in done.stderr
     assert not (tmp_path / "scored.jsonl").exists()
+
+
+def test_pairs_are_no_dialogues(tmp_path: Path, magpie: Magpie, pairs: Pairs) -> None:
+    """A file without one is refused before it makes failures under the ids of what is to come."""
+    command = ("judge", pairs(2), "-o", "scored.jsonl", "--engine", "echo")
+    before = snapshot(tmp_path)
+    done = magpie(*command)
+    assert done.returncode == 2
+    assert "holds no dialogue: line 1: " in done.stderr
+    assert "magpie generate" in done.stderr
+    assert snapshot(tmp_path) == before

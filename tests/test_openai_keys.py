@@ -310,3 +310,16 @@ async def test_a_proxy_that_wants_a_password_is_named(server: ChatServer) -> Non
         async with connected(server.url):
             pass
     assert (caught.value.hint or "").startswith("the proxy wants a user and a password")
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5h://127.0.0.1:1"])
+async def test_a_proxy_that_is_down_is_what_is_to_be_checked(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """And not the address of the server, which nobody has asked."""
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(MagpieError, match="the proxy: Connection refused") as caught:
+        async with connected("http://elsewhere.invalid/v1"):
+            pass
+    assert "HTTP_PROXY" in (caught.value.hint or "")
+    assert "--base-url" not in (caught.value.hint or "")

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from magpie_cli.engine import EngineRefused, Sampling
-from magpie_cli.errors import MagpieError
+from magpie_cli.errors import MagpieError, UsageError
 from tests.chat_server import ChatServer
 from tests.raw_server import raw_server
 from tests.test_openai import MESSAGES, connected
@@ -56,3 +56,25 @@ async def test_a_server_that_closes_in_the_greeting_is_said_to() -> None:
         with pytest.raises(MagpieError, match="the connection was closed"):
             async with connected(server.url.replace("http", "https")):
                 pass
+
+
+@pytest.mark.parametrize("text", [None, "no certificate\n"], ids=["missing", "of another kind"])
+async def test_a_file_of_authorities_that_is_none_is_named(
+    encrypted: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    """OpenSSL would say nothing, and trust nobody."""
+    path = tmp_path / "authority.pem"
+    if text:
+        path.write_text(text)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(UsageError, match=r"SSL_CERT_FILE .*authority\.pem"):
+        async with connected(encrypted.url):
+            pass
+    assert not encrypted.asked
+
+
+async def test_a_server_that_speaks_no_tls_is_named(server: ChatServer) -> None:
+    """The scheme of the address may be a slip."""
+    with pytest.raises(MagpieError, match="no TLS is spoken there: http://"):
+        async with connected(server.url.replace("http:", "https:")):
+            pass

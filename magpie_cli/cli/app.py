@@ -52,10 +52,19 @@ def main() -> None:
 
         die_by(signal.SIGPIPE)
     except MagpieError as error:
-        from magpie_cli.display.text import error_text
+        _fail(error)
+    except OSError as error:  # of a path that nobody could look at, or of our own output
+        what = f"{error.filename!r} cannot be used" if error.filename else "that cannot be written"
+        if not error.filename:  # nor will it be as Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _fail(MagpieError(f"{what}: {error.strerror}", "name another file, or make room"))
 
-        typer.echo(error_text(error), err=True)
-        sys.exit(error.exit_code)
+
+def _fail(error: MagpieError) -> NoReturn:
+    from magpie_cli.display.text import error_text
+
+    typer.echo(error_text(error), err=True)
+    sys.exit(error.exit_code)
 
 
 def engine_names(incomplete: str) -> list[str]:
@@ -162,7 +171,7 @@ def print_sections(sections: "tuple[Section, ...]", *, err: bool = False) -> Non
     from magpie_cli.display.table import drawn, plain
 
     stream = sys.stderr if err else sys.stdout
-    if moves_cursor(stream):
+    if stream and moves_cursor(stream):
         text = drawn(sections, shutil.get_terminal_size().columns)
     else:
         text = plain(sections)

@@ -6,7 +6,15 @@ import typer
 
 from magpie_cli.cli import options
 from magpie_cli.cli.app import app, end_with, engine_names, option, print_text, turn_range
-from magpie_cli.settings import MOST_RESAMPLES, End, OnFinding, Settings, TurnRange
+from magpie_cli.settings import (
+    MOST_RESAMPLES,
+    MOST_SAMPLES,
+    MOST_TOKENS,
+    End,
+    OnFinding,
+    Settings,
+    TurnRange,
+)
 
 
 @app.command(
@@ -65,7 +73,15 @@ def generate(
     ] = False,
     concurrency: options.Concurrency = None,
     samples: Annotated[
-        int, option("--samples", "-n", metavar="N", min=1, help="Dialogues for each pair.")
+        int,
+        option(
+            "--samples",
+            "-n",
+            metavar="N",
+            min=1,
+            max=MOST_SAMPLES,
+            help="Dialogues for each pair.",
+        ),
     ] = 1,
     seed: options.Seed = None,
     temperature: options.Temperature = None,
@@ -74,7 +90,13 @@ def generate(
     ] = None,
     max_tokens: Annotated[
         int | None,
-        option("--max-tokens", metavar="N", min=1, help="Per utterance. [default: the server's]"),
+        option(
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            max=MOST_TOKENS,
+            help="Per utterance. [default: the server's]",
+        ),
     ] = None,
     resample: Annotated[
         int | None,

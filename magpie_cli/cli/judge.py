@@ -6,7 +6,7 @@ import typer
 
 from magpie_cli.cli import options
 from magpie_cli.cli.app import app, end_with, engine_names, option, print_text
-from magpie_cli.settings import Settings
+from magpie_cli.settings import MOST_AT_ONCE, MOST_TOKENS, Settings
 
 
 @app.command(
@@ -42,6 +42,7 @@ def judge(
             "-j",
             metavar="N",
             min=1,
+            max=MOST_AT_ONCE,
             help="Dialogues in flight. [default: 8; local: 2 or 4]",
         ),
     ] = None,
@@ -49,7 +50,13 @@ def judge(
     temperature: options.Temperature = None,
     max_tokens: Annotated[
         int | None,
-        option("--max-tokens", metavar="N", min=1, help="Per answer. [default: the server's]"),
+        option(
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            max=MOST_TOKENS,
+            help="Per answer. [default: the server's]",
+        ),
     ] = None,
     limit: options.Limit = None,
     timeout: options.Timeout = 600,

@@ -3,7 +3,15 @@
 from typing import Annotated
 
 from magpie_cli.cli.app import more_than_nothing, option, seconds
-from magpie_cli.settings import Fsync, LogFormat, ProgressMode, RetryFailed
+from magpie_cli.settings import (
+    MOST_AT_ONCE,
+    MOST_SEED,
+    MOST_TEMPERATURE,
+    Fsync,
+    LogFormat,
+    ProgressMode,
+    RetryFailed,
+)
 
 Output = Annotated[
     str, option("--output", "-o", metavar="OUT", help="The file for the rows; - is stdout.")
@@ -32,16 +40,29 @@ Concurrency = Annotated[
         "-j",
         metavar="N",
         min=1,
+        max=MOST_AT_ONCE,
         help="Dialogues in flight. [default: 8; engine dria: 256; local: 2 or 4]",
     ),
 ]
 Seed = Annotated[
     int | None,
-    option("--seed", metavar="N", help="Each request gets its own seed, made from this."),
+    option(
+        "--seed",
+        metavar="N",
+        min=-MOST_SEED,
+        max=MOST_SEED,
+        help="Each request gets its own seed, made from this.",
+    ),
 ]
 Temperature = Annotated[
     float | None,
-    option("--temperature", metavar="X", min=0, help="[default: the server's]"),
+    option(
+        "--temperature",
+        metavar="X",
+        min=0,
+        max=MOST_TEMPERATURE,
+        help="[default: the server's]",
+    ),
 ]
 Limit = Annotated[
     int | None,

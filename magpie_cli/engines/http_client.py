@@ -1,6 +1,7 @@
 """Connections to one server, kept from request to request: straight, or through a proxy."""
 
 import asyncio
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -12,12 +13,17 @@ from magpie_cli.engines.http_answer import Reply
 from magpie_cli.engines.http_connection import Connection, Patience
 from magpie_cli.engines.http_reach import reach
 from magpie_cli.engines.http_reply import reason
+from magpie_cli.errors import UsageError
 
 CONNECT_TIMEOUT = 5.0  # seconds, as all below
 KEPT_FOR = 30.0  # idle; what stands between may forget a connection without a word
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
 _IN_A_PATH = "/%:@!$&'()*+,;=~"  # what RFC 3986 lets stand there as it is
+
+
+class ProxyError(ConnectionError):
+    """It is the proxy that has failed, or has refused."""
 
 
 class HttpClient:
@@ -126,7 +132,7 @@ class HttpClient:
         except ssl.SSLCertVerificationError:  # which has a hint of its own
             raise
         except OSError as error:
-            raise ConnectionRefusedError(f"the proxy: {reason(error)}") from error
+            raise ProxyError(f"the proxy: {reason(error)}") from error
 
     async def _through(self, connection: Connection, proxy: SplitResult) -> None:
         """Have the proxy connect to the server (RFC 9110, 9.3.6), and encrypt from there on."""
@@ -136,18 +142,19 @@ class HttpClient:
         reply = await connection.tunnel(request, self.patience)
         if not reply.is_good:
             why = ": it wants a user and a password" if reply.status == 407 else ""
-            raise ConnectionRefusedError(f"the proxy answered {reply.status}{why}")
+            raise ProxyError(f"the proxy answered {reply.status}{why}")
         if not connection.rest():
-            raise ConnectionResetError("the proxy closed the connection")
+            raise ProxyError("the proxy closed the connection")
         transport = await asyncio.get_running_loop().start_tls(
             connection.transport, connection, self._trusted(), server_hostname=self._url.hostname
         )
         if transport is None:
-            raise ConnectionResetError("the proxy closed the connection")
+            raise ProxyError("the proxy closed the connection")
         connection.connection_made(transport)
 
     async def _through_socks(self, proxy: SplitResult, tls: ssl.SSLContext | None) -> Connection:
-        from python_socks import ProxyConnectionError, ProxyError, ProxyType
+        from python_socks import ProxyConnectionError, ProxyType
+        from python_socks import ProxyError as SocksError
         from python_socks.async_.asyncio import Proxy
 
         kind = ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else ProxyType.SOCKS4
@@ -157,19 +164,31 @@ class HttpClient:
         try:
             socket = await way.connect(self._url.hostname or "", _port(self._url))
         except ProxyConnectionError as error:
-            raise ConnectionRefusedError(f"the proxy: {reason(error)}") from error
-        except ProxyError as error:
-            raise ConnectionRefusedError(f"the proxy: {error}") from error
+            raise ProxyError(f"the proxy: {reason(error)}") from error
+        except SocksError as error:
+            raise ProxyError(f"the proxy: {error}") from error
         except ValueError:  # which would quote the password
-            raise ConnectionRefusedError("the proxy: a password it cannot be sent") from None
+            raise ProxyError("the proxy: a password it cannot be sent") from None
         host = self._url.hostname if tls else None
         loop = asyncio.get_running_loop()
         made = await loop.create_connection(Connection, sock=socket, ssl=tls, server_hostname=host)
         return made[1]
 
     def _trusted(self) -> ssl.SSLContext:
-        """Whom the system trusts, or SSL_CERT_FILE and SSL_CERT_DIR name: read once."""
-        self._trust = self._trust or ssl.create_default_context()
+        """Whom the system trusts, or SSL_CERT_FILE and SSL_CERT_DIR name: read once.
+
+        Raises UsageError where that file is none, which OpenSSL would not say.
+        """
+        if self._trust is None:
+            self._trust = ssl.create_default_context()
+            if path := os.environ.get("SSL_CERT_FILE"):
+                try:
+                    self._trust.load_verify_locations(path)
+                except OSError as error:
+                    raise UsageError(
+                        f"SSL_CERT_FILE {path!a} holds no certificate: {reason(error)}",
+                        "name a file of certificates (PEM), or unset it",
+                    ) from error
         return self._trust
 
 

@@ -43,6 +43,8 @@ def json_object(reply: bytes, url: str) -> dict[str, Any]:
 
 def reason(error: OSError) -> str:
     """What broke a connection, in the system's words, without the addresses that asyncio adds."""
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "no TLS is spoken there: http:// in place of https://?"
     if isinstance(error, ssl.SSLError):
         return getattr(error, "verify_message", "") or error.reason or str(error)
     if isinstance(error, socket.gaierror):

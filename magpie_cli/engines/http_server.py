@@ -10,7 +10,7 @@ import orjson
 from magpie_cli.credentials import SHORTEST_SECRET
 from magpie_cli.engine import EngineError, EngineRefused, StatusMeaning, Transient
 from magpie_cli.engines.http_answer import MAX_WORDS_BYTES, Reply
-from magpie_cli.engines.http_client import HttpClient
+from magpie_cli.engines.http_client import HttpClient, ProxyError
 from magpie_cli.engines.http_errors import HEADERS, classify, error_in_reply, server_words
 from magpie_cli.engines.http_reply import json_object, read_lines, reason
 
@@ -19,6 +19,7 @@ MAX_REPLY_BYTES = 8 * 1024 * 1024
 # Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 _DATA, _DONE = b"data: ", b"data: [DONE]"
 
+_PROXY = "check HTTP_PROXY and HTTPS_PROXY, or put the server's name into NO_PROXY"
 _TRUST = "export SSL_CERT_FILE=/path/to/the/authority.pem, if you trust whoever answers there"
 
 
@@ -133,7 +134,10 @@ class HttpServer:
         words = self.hide(f"{url}: {reason(error)}")
         if isinstance(error, ssl.SSLCertVerificationError):
             return EngineRefused("certificate", f"{words}: its certificate is not trusted", _TRUST)
-        return Transient("connection", words)
+        broken = Transient("connection", words)
+        if isinstance(error, ProxyError):
+            broken.hint = _PROXY
+        return broken
 
     def _hidden(self, error: EngineError) -> EngineError:
         error.message = self.hide(error.message)

@@ -107,7 +107,7 @@ async def _listed(server: HttpServer, row: EngineRow) -> tuple[list[str], Engine
             start = f"start it with {row.start}, or " if row.start else ""
             raise MagpieError(
                 f"nothing answers: {error.message}",
-                f"{start}check --base-url",
+                error.hint or f"{start}check --base-url",
             ) from error
         return [], error
 

@@ -19,7 +19,7 @@ from magpie_cli.errors import UsageError
 from magpie_cli.filter.rules import NO_RECORD, Doubles, Rules
 from magpie_cli.filter.trim import trimmed
 from magpie_cli.lines import input_name
-from magpie_cli.rows import Row, read_rows
+from magpie_cli.rows import Row, read_rows, refuse_without_rows
 from magpie_cli.store import check_output, is_stream
 from magpie_cli.store.whole import Write, refuse_existing, whole_lines
 from magpie_cli.summary import count
@@ -100,6 +100,7 @@ def filter_rows(
     for path in (output, rejected):
         if path and not fresh:
             refuse_existing(path)
+    refuse_without_rows(source)
     tally = _Tally()
     with ExitStack() as stack:
         keep = stack.enter_context(whole_lines(output))
@@ -112,7 +113,6 @@ def filter_rows(
                 keep(row.line + b"\n")
             elif drop:
                 drop(_rejected(row, reasons, other))
-        tally.refuse_none(source)
     return tally.report(source, output, rejected)
 
 
@@ -171,15 +171,6 @@ class _Tally:
             self._alone[reasons[0]] += 1
         if reasons == [NO_RECORD] and len(self._no_records) < SHOWN:
             self._no_records.append(f"line {row.number}: {row.why}")
-
-    def refuse_none(self, source: str) -> None:
-        """Raise UsageError where there are lines, and none is a row: the name is a slip."""
-        if self._rows and self._rules[NO_RECORD] == self._rows:
-            first = self._no_records[0]
-            raise UsageError(
-                f"{input_name(source)} holds no dialogue: {first}",
-                "name the output of magpie generate",
-            )
 
     def report(self, source: str, output: str, rejected: str | None) -> Report:
         rules = (RuleCount(name, n, self._alone[name]) for name, n in self._rules.most_common())

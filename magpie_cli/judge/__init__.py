@@ -20,6 +20,7 @@ from magpie_cli.judge.ask import Judge
 from magpie_cli.judge.prompt import JudgePrompt
 from magpie_cli.plan import Plan, dialogue_seed
 from magpie_cli.records import Outcome
+from magpie_cli.rows import refuse_without_rows
 from magpie_cli.run import Attempt, failed
 from magpie_cli.settings import Settings, TurnRange
 from magpie_cli.source import RecordLine, Source
@@ -38,6 +39,7 @@ def judge(settings: Settings, prompt: str | None = None) -> Summary:
     """
 
     def prepare() -> Prepared:
+        refuse_without_rows(settings.input)
         return Prepared(partial(_judging, prompt=JudgePrompt.read(prompt)))
 
     return follow(settings, prepare, "judged")

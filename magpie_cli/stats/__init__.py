@@ -17,7 +17,7 @@ from magpie_cli.checks.words import Run, ngrams, words
 from magpie_cli.errors import InvalidRecord, UsageError
 from magpie_cli.ids import IdSet
 from magpie_cli.records import Failure, Record
-from magpie_cli.rows import read_rows, spoken
+from magpie_cli.rows import read_rows, refuse_without_rows, spoken
 from magpie_cli.stats.answer import Common, Finding, Openings, Personas, Stats, Tokens, Trigrams
 from magpie_cli.stats.counts import Commonest, Numbers
 from magpie_cli.stats.similar import Sample
@@ -30,8 +30,10 @@ SPEAKERS: tuple[Speaker, Speaker] = ("instructor", "responder")
 def stats(source: str, failures: str | None = None) -> Stats:
     """Measure the rows of `source`, `-` being standard input; changes nothing.
 
-    Raises UsageError where there is no such file, or none of the failures that were named.
+    Raises UsageError where there is no such file, no row in it, or no file of the failures that
+    were named.
     """
+    refuse_without_rows(source)
     failed = _failures_file(source, failures)
     seen = _Seen()
     for row in read_rows(source):

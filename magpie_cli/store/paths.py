@@ -25,11 +25,11 @@ class OutputPaths:
         """The files beside `output`; `failures` names another place for the failures."""
         path = Path(output)
         if path.is_symlink():
-            path = path.resolve()  # one output has one folder, whatever name it goes by
+            path = Path(os.path.realpath(path))  # one output has one folder, whatever its names
         beside = path.parent / f"{path.stem}.failures{path.suffix or '.jsonl'}"
         elsewhere = Path(failures) if failures else beside
         if elsewhere.is_symlink():
-            elsewhere = elsewhere.resolve()
+            elsewhere = Path(os.path.realpath(elsewhere))
         return cls(path, elsewhere, Path(f"{path}.magpie"))
 
     @property
