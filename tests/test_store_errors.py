@@ -1,18 +1,22 @@
 """A disk that is full, a reader that is gone, a file that somebody took away."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from magpie_cli.errors import MagpieError, OutputClosed
 from magpie_cli.ids import IdSet
-from magpie_cli.store import Facts, StoreOptions, open_store
+from magpie_cli.store import Facts, Manifest, StoreOptions, commit, disk, open_store
+from magpie_cli.store.files import FileStore
 from tests.conftest import Magpie, clean_environment, rows_of
+from tests.processes import PATIENCE
 from tests.test_store import IDENTITY, failure, ids_of, keep, record, run
 
 PAIRS = 40  # their rows take about 20 KB
@@ -173,3 +177,38 @@ def test_a_file_where_the_folder_should_be_is_a_plain_error(
     assert done.returncode in (1, 2)
     assert "out.jsonl.magpie" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def _until_a_sync_fails(then: type[Exception] | None) -> None:
+    """A run whose sync fails beside it, after its last write; and that breaks off by `then`."""
+    with open_store("out.jsonl", None, Facts(IDENTITY), StoreOptions()) as store:
+        assert isinstance(store, FileStore)
+        with patch.object(disk, "sync", side_effect=OSError(5, "Input/output error")):
+            await store.write(record("a"))
+            async with asyncio.timeout(PATIENCE):
+                while not store._output.is_broken:  # noqa: ASYNC110 - a thread tells nobody
+                    await asyncio.sleep(0.01)
+        if then:
+            raise then
+
+
+@pytest.mark.parametrize(
+    ("then", "error"), [(None, MagpieError), (KeyError, KeyError)], ids=["at its end", "broken off"]
+)
+async def test_a_sync_that_fails_unheard_is_noted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    then: type[Exception] | None,
+    error: type[Exception],
+) -> None:
+    """I5: the next run writes anew what may be lost; this one does not end as if all were well."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commit, "INTERVAL", 0.01)
+    with pytest.raises(error) as caught:
+        await _until_a_sync_fails(then)
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)  # what brings the error to the next write, had there been one
+    assert then or "Input/output error" in str(caught.value)
+    noted = Manifest.read(tmp_path / "out.jsonl.magpie" / "manifest.json")
+    assert noted
+    assert noted.rewrite

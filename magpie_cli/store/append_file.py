@@ -48,7 +48,7 @@ class AppendFile:
 
     def append(self, line: bytes) -> None:
         """Write a whole line. Raises OSError, with nothing of the line left in the file."""
-        self._refuse_if_broken()
+        self.refuse_if_broken()
         try:
             disk.write_all(self.fd, line)
         except OSError as error:
@@ -59,7 +59,7 @@ class AppendFile:
 
     def cut(self, size: int) -> None:
         """Keep the first `size` bytes, and make that survive a power cut."""
-        self._refuse_if_broken()
+        self.refuse_if_broken()
         disk.cut(self.fd, size)
         self.size = size
         self._sync()
@@ -73,7 +73,7 @@ class AppendFile:
         with self._turn:
             if self._is_closed:
                 return
-            self._refuse_if_broken()
+            self.refuse_if_broken()
             if self.size != self.durable:
                 self._sync()
 
@@ -122,7 +122,8 @@ class AppendFile:
         if error.errno not in disk.FULL and not isinstance(error, BrokenPipeError):
             self._error = error
 
-    def _refuse_if_broken(self) -> None:
+    def refuse_if_broken(self) -> None:
+        """Raise the OSError after which nothing is written to this file any more."""
         if self._error:
             raise self._error
 

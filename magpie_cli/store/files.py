@@ -121,6 +121,7 @@ class FileStore:
                 try:
                     yield store
                     store.refuse_loss()
+                    store.refuse_broken_disk()
                 finally:
                     store.close()
 
@@ -179,7 +180,9 @@ class FileStore:
         """Sync what there is; the files are closed by who opened them."""
         self._commit.end()
         with disk_errors(self._paths.output), self._broken_disk_is_noted():
-            if not self._output.is_broken:
+            if self._noted().rewrite:  # a sync beside the run may have failed unheard
+                self._note()
+            else:
                 self._output.sync()
                 self._turns.close()
         with disk_errors(self._paths.failures):
@@ -193,6 +196,12 @@ class FileStore:
                 "this run's rows are in the file that had that name, if it still exists; "
                 "put it back, or run the same command again",
             )
+
+    def refuse_broken_disk(self) -> None:
+        """Raise MagpieError where a sync beside the run has failed, and no write came after it."""
+        for file in (self._output, self._failures):
+            with disk_errors(file.path):
+                file.refuse_if_broken()
 
     @staticmethod
     def _mend(
