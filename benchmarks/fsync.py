@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 from inputs import write_pairs
+from measure import ENVIRONMENT
 
 WAYS = ("interval", "off")
 RATIO_GOAL = 1.03
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_")}
 
 
 def run(folder: Path, pairs: str, way: str) -> tuple[float, float]:

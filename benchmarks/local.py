@@ -22,7 +22,6 @@ least 0.55 of all prompt tokens from the cache.
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import struct
 import subprocess
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from measure import ENVIRONMENT
 
 from magpie_cli.engine import Message
 from magpie_cli.engines.local import tiny
@@ -52,7 +52,6 @@ LAYERS, HEADS, FORWARD = 3, 9, 4096  # of the heavier model: 12 million weights
 RATE_GOAL, CACHE_GOAL = 0.95, 0.55
 SAMPLING = {"temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "cache_prompt": True}
 STREAMING = {"stream": True, "stream_options": {"include_usage": True}}
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_")}
 SENTENCE = "works shifts at a pumping station and asks for numbers before opinions"
 
 Row = dict[str, Any]

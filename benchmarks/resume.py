@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from measure import ENVIRONMENT
+
 from magpie_cli.ids import content_id
 from magpie_cli.records import Dialogue, Record, Turn
 from magpie_cli.store import Manifest, OutputPaths
@@ -32,7 +34,6 @@ ROW_BYTES = 5_000
 UNNOTED = 0.05  # of the output, where a run was killed
 SECONDS_GOAL, MEGABYTES_GOAL = 10.0, 250.0
 SENTENCE = "works shifts at a pumping station and asks for numbers before opinions"
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAGPIE_")}
 
 
 @dataclass(frozen=True, slots=True)

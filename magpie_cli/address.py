@@ -1,7 +1,8 @@
 """Where a server is, whether a key may travel there, and through which proxy."""
 
 import re
-from urllib.parse import urlsplit
+from collections.abc import Collection
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from magpie_cli.errors import UsageError
@@ -21,16 +22,8 @@ def checked_url(
 
     `flag` is where it came from, `example` a good one.
     """
-    try:
-        url = urlsplit(base_url)
-        good = url.scheme in ("http", "https") and url.hostname and url.port != 0
-        good = good and not _NO_HOST.search(url.hostname or "")
-        (url.hostname or "").encode("idna")
-        base_url.encode()
-    except ValueError:  # a port, a name or an IPv6 address that is none
-        good = False
-    good = good and not (url.query or url.fragment)
-    if not good or "@" in base_url:
+    url = _split(base_url, ("http", "https"))
+    if not url or url.query or url.fragment or "@" in base_url:
         address = "with a user or password in it" if "@" in base_url else repr(base_url)
         raise UsageError(
             f"{flag} {address} is not an http or https address",
@@ -66,17 +59,22 @@ def find_proxy(base_url: str) -> str | None:
     if not proxy:
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        parts = urlsplit(proxy)
-        good = parts.scheme in PROXIES and parts.hostname and parts.port != 0
-        good = good and not _NO_HOST.search(parts.hostname or "")
-        (parts.hostname or "").encode("idna")
-        proxy.encode()
-    except ValueError:
-        good = False
-    if not good:
+    if not _split(proxy, PROXIES):
         variable = f"{url.scheme.upper()}_PROXY"  # what it holds may be a password: not repeated
         raise UsageError(
             f"{variable} is not the address of a proxy", f"export {variable}=http://host:port"
         )
     return proxy
+
+
+def _split(address: str, schemes: Collection[str]) -> SplitResult | None:
+    """Its parts, None where it is no address that can be connected to, or of another scheme."""
+    try:
+        url = urlsplit(address)
+        host = url.hostname or ""
+        host.encode("idna")
+        address.encode()
+        good = url.scheme in schemes and host and url.port != 0 and not _NO_HOST.search(host)
+    except ValueError:  # a port, a name or an IPv6 address that is none
+        return None
+    return url if good else None

@@ -34,8 +34,8 @@ class Row:
 def read_rows(path: str) -> Iterator[Row]:
     """Each line of `path` that is not blank, `-` being standard input; gzip and Zstandard too.
 
-    Raises UsageError where there is no such file, or one without lines, MagpieError where it breaks
-    off.
+    Raises UsageError where there is no such file or a line is over MAX_ROW_BYTES, MagpieError where
+    it breaks off.
     """
     stream = open_bytes(path)
     number = 0

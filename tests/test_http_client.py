@@ -365,6 +365,24 @@ async def test_a_stream_may_be_given_up_half_way() -> None:
         await nothing_left(server, before)
 
 
+async def given_up_and_late(
+    task: asyncio.Task[Reply],
+    client: HttpClient,
+    server: RawServer,
+    before: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request that is connecting is given up, and a second takes too long: nothing is left."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await nothing_left(server, before)
+    monkeypatch.setattr(http_client, "CONNECT_TIMEOUT", 1.0)
+    with pytest.raises(TimeoutError):
+        await asked(client, server)
+    await nothing_left(server, before)
+
+
 async def test_a_greeting_in_tls_may_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that accepts and says nothing is left where that takes too long, or is given up."""
     async with raw_server(Peer.until_closed) as server:
@@ -373,14 +391,7 @@ async def test_a_greeting_in_tls_may_be_given_up(monkeypatch: pytest.MonkeyPatch
             before = open_files()
             task = asyncio.create_task(asked(client, server))
             await until(lambda: server.begun, "it was connected to")
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await nothing_left(server, before)
-            monkeypatch.setattr(http_client, "CONNECT_TIMEOUT", 1.0)
-            with pytest.raises(TimeoutError):
-                await asked(client, server)
-            await nothing_left(server, before)
+            await given_up_and_late(task, client, server, before, monkeypatch)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a full queue does is Linux's")
@@ -394,14 +405,7 @@ async def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.Mon
                 before = open_files()
                 task = asyncio.create_task(asked(client, server))
                 await until(lambda: open_files() > before, "it connects")
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-                await nothing_left(server, before)
-                monkeypatch.setattr(http_client, "CONNECT_TIMEOUT", 1.0)
-                with pytest.raises(TimeoutError):
-                    await asked(client, server)
-                await nothing_left(server, before)
+                await given_up_and_late(task, client, server, before, monkeypatch)
 
 
 @pytest.mark.parametrize("ask", [asked, streamed])

@@ -37,8 +37,8 @@ class HttpClient:
         self._trust: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
         # To a proxy of HTTP, an address that is not encrypted is named in full (RFC 9112, 3.2.2).
-        self._is_forwarded = bool(self._proxy and self._proxy.scheme.startswith("http"))
-        self._is_forwarded = self._is_forwarded and not self._is_tls
+        is_http = self._proxy is not None and self._proxy.scheme.startswith("http")
+        self._is_forwarded = is_http and not self._is_tls
 
     def head(self, method: str, url: str, headers: Mapping[str, str]) -> bytes:
         """The beginning of each such request, without the length of its body.

@@ -48,8 +48,7 @@ class Connection(asyncio.Protocol):
         answer.begin(most, has_body=has_body)
         self._send(request, patience)
         while not answer.is_done:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            await self._news()
         return answer.reply()
 
     async def tunnel(self, request: bytes, patience: Patience) -> Reply:
@@ -66,8 +65,7 @@ class Connection(asyncio.Protocol):
         answer.begin(MAX_WORDS_BYTES, flows=True)
         self._send(request, patience)
         while not (answer.is_done or answer.is_flowing):
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            await self._news()
         return None if answer.is_flowing else answer.reply()
 
     async def pieces(self) -> AsyncGenerator[bytes]:
@@ -77,8 +75,7 @@ class Connection(asyncio.Protocol):
             if piece := answer.take():
                 yield piece
             elif not answer.is_done:
-                self._waiter = self._loop.create_future()
-                await self._waiter
+                await self._news()
             elif answer.error:
                 raise answer.error
             else:
@@ -156,6 +153,11 @@ class Connection(asyncio.Protocol):
         else:
             self._answer.fail(TimeoutError("no answer in time"))
             self._wake()
+
+    def _news(self) -> asyncio.Future[None]:
+        """Done when there is more of the answer; no coroutine, of which each request has enough."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
